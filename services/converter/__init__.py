@@ -1,0 +1,1 @@
+"""Converter: consumes `episode.ready`, emits `episode.converted` and `episode.failed`, owns the spool's content."""

@@ -1,0 +1,1 @@
+"""Scanner: consumes nothing, emits `episode.ready` for episodes nobody announced, owns the scan position."""
