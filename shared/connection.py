@@ -187,7 +187,7 @@ class Connection:
     @contextmanager
     def watching(self, subject: str, watcher: Watcher) -> Iterator[None]:
         """Call ``watcher`` inside the block when the connection breaks (BusUnavailable) or ``subject`` is denied (Refused)."""
-        entry = (subject.casefold(), watcher)
+        entry = (subject, watcher)
         self._watchers.add(entry)
         try:
             yield
@@ -241,7 +241,7 @@ class Connection:
 
     def _tell(self, error: EpisodeflowError, *, subject: str | None = None) -> None:
         for watched, watcher in list(self._watchers):
-            if subject is None or watched == subject.casefold():
+            if subject is None or watched.casefold() == subject.casefold():
                 watcher(error)
 
     async def _on_error(self, error: Exception) -> None:
@@ -260,6 +260,8 @@ class Connection:
             _log.debug("bus.error", error=self._last_error, error_type=type(error).__name__)
 
     def _on_denial(self, deed: str, subject: str) -> None:
+        # The client hands the server's words on in lower case; whoever waits knows how the subject is really written.
+        subject = next((watched for watched, _ in self._watchers if watched.casefold() == subject.casefold()), subject)
         refusal = Refused(f"the user {self._config.user!r} has no permission for {deed} on {subject}: see config/nats")
         if deed.casefold() == "subscription":
             # Without its inbox nothing that asks can be answered; the server says so only once.

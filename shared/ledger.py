@@ -128,7 +128,7 @@ class Ledger:
         is_counted = state in {"completed", "failed"}
         keys = [_marker_key(source, episode_id), _stats_key(source, state)]
         arguments = [strategy or _NO_STRATEGY, state, token, str(_MARKER_LIFE_S), "1" if is_counted else "0"]
-        changed = await self._answered(cast("Awaitable[Any]", self._redis.eval(_RECORD, len(keys), *keys, *arguments)))
+        changed = await self._answered(self._redis.eval(_RECORD, len(keys), *keys, *arguments))
         return bool(changed)
 
     async def states(self, source: str, episode_id: str) -> dict[str, State]:

@@ -82,12 +82,11 @@ async def test_server_is_outside_the_terminals_process_group(tmp_path: Path) -> 
 
 async def test_configuration_files_with_passwords_are_private(tmp_path: Path) -> None:
     async with NatsServer(tmp_path / "nats"), ValkeyServer(tmp_path / "valkey"):
-        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*.conf")}
+        modes = [file.stat().st_mode & 0o777 for file in (tmp_path / "nats" / "nats.conf", tmp_path / "valkey" / "valkey.conf")]
 
-        assert modes == {"nats.conf": 0o600, "valkey.conf": 0o600}
+        assert modes == [0o600, 0o600]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a parent that was killed")
 async def test_servers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> None:
     parent = await asyncio.create_subprocess_exec(sys.executable, "-c", _PARENT, str(tmp_path), stdout=subprocess.PIPE)
     assert parent.stdout is not None
@@ -95,9 +94,12 @@ async def test_servers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
 
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    num_expected = 0 if sys.platform == "linux" else 2  # only Linux ends the children of a parent that was killed
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10 if sys.platform == "linux" else 0)
+    for child in alive:
+        child.kill()
     assert len(children) == 2
-    assert alive == []
+    assert len(alive) == num_expected
 
 
 async def test_users_can_be_limited_to_subjects(tmp_path: Path) -> None:
@@ -127,5 +129,5 @@ def test_missing_wheel_is_named_with_the_remedy() -> None:
 async def test_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
     users = (NatsUser(name="twice", password=Secret("a")), NatsUser(name="twice", password=Secret("b")))
 
-    with pytest.raises(Refused, match="(?i)nats-server did not start from .*twice"):
+    with pytest.raises(Refused, match=r"(?i)nats-server did not start from .*twice"):
         await NatsServer(tmp_path, users=users).start()
