@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from services.converter.assignment import RawEpisode
 from shared.episode import METADATA_FILE, ArmConfig, RawMetadata, frame_timestamp_us
 from shared.errors import BadRaw
 
@@ -27,21 +28,6 @@ MAX_TIMESTAMP_US = 4_102_444_800_000_000
 MAX_METADATA_BYTES = 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
-
-
-class RawEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """The folders of one raw episode: ``joints`` with a parquet file per arm, ``images`` with a folder per camera."""
-
-    episode_id: str
-    joints: Path
-    images: Path
-
-    def name_of(self, path: Path) -> str:
-        """Return a path inside the episode as errors and manifests show it (``joints/left.parquet``)."""
-        for kind, folder in (("joints", self.joints), ("images", self.images)):
-            if path.is_relative_to(folder):
-                return f"{kind}/{path.relative_to(folder).as_posix()}"
-        return str(path)
 
 
 class CameraFrames(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,152 @@
+"""One fresh process per episode: it can be killed, and its crash is one episode's failure.
+
+Processes come from a forkserver that has loaded the libraries once, so that a conversion starts within milliseconds and
+none inherits the service's threads, connections or event loop. The child sends how many frames it has encoded and, last,
+its result or its error over a pipe; the end of the pipe without a result is a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from services.converter.assignment import Assignment, Converted
+from shared.errors import EpisodeflowError, WorkerCrashed
+
+PROGRESS_INTERVAL_S = 0.1
+_PRELOADED = ["__main__", "services.converter.convert"]
+
+
+def preload() -> None:
+    """Start the forkserver, so that the first episode does not wait for the libraries."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    process = context.Process(target=_nothing)
+    process.start()
+    process.join()
+
+
+def _nothing() -> None:
+    """Run in the first child: by then the forkserver is up."""
+
+
+async def convert_in_process(assignment: Assignment, on_frames: Callable[[int], None] = lambda _: None) -> Converted:
+    """Convert an episode in a process of its own.
+
+    Args:
+        assignment: what to convert; its folder is removed again unless the conversion succeeds.
+        on_frames: called in the event loop with how many more camera frames are encoded.
+
+    Raises:
+        EpisodeflowError: what ``convert`` raised.
+        WorkerCrashed: the process died without an answer.
+        asyncio.CancelledError: the caller was cancelled; the process has been killed.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(assignment, sending), daemon=True)
+    succeeded = False
+    try:
+        await asyncio.to_thread(process.start)
+        sending.close()
+        result = await _answer(process, receiving, on_frames)
+        succeeded = True
+        return result
+    finally:
+        receiving.close()
+        await _end(process)
+        if not succeeded:
+            await asyncio.to_thread(shutil.rmtree, assignment.folder, ignore_errors=True)
+
+
+async def _answer(process: ForkServerProcess, receiving: Connection, on_frames: Callable[[int], None]) -> Converted:
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(receiving.fileno(), readable.set)
+    try:
+        while True:
+            await readable.wait()
+            readable.clear()
+            while receiving.poll():
+                message = receiving.recv()
+                if isinstance(message, Exception):
+                    raise message
+                if isinstance(message, Converted):
+                    return message
+                on_frames(message)
+    except EOFError:
+        await asyncio.to_thread(process.join)
+        raise WorkerCrashed(
+            f"the process converting the episode died {_cause(process.exitcode)}; see the log of the host it ran on"
+        ) from None
+    finally:
+        loop.remove_reader(receiving.fileno())
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is None or exit_code >= 0:
+        return f"with exit status {exit_code}"
+    name = signal.Signals(-exit_code).name
+    return f"by {name} (out of memory?)" if name == "SIGKILL" else f"by {name}"
+
+
+async def _end(process: ForkServerProcess) -> None:
+    if process.pid is None:
+        return
+    if process.is_alive():
+        process.kill()
+    await asyncio.to_thread(process.join)
+    process.close()
+
+
+def _work(assignment: Assignment, sending: Connection) -> None:
+    """Run in the child: the terminal's Ctrl-C is its parent's business, the parent's end is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its settings otherwise; read when it starts
+    from services.converter.convert import convert  # noqa: PLC0415 - the parent does without the codec libraries
+
+    progress = _Progress(sending)
+    try:
+        result: object = convert(assignment, progress.add)
+    except EpisodeflowError as error:
+        result = error
+    sending.send(result)
+
+
+class _Progress:
+    """Sends the number of encoded frames, at most every ``PROGRESS_INTERVAL_S``; ends the process if nobody listens."""
+
+    def __init__(self, sending: Connection) -> None:
+        self._sending = sending
+        self._lock = threading.Lock()
+        self._count = 0
+        self._last_s = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Count frames; called from several threads."""
+        with self._lock:
+            self._count += count
+            now_s = time.monotonic()
+            if now_s - self._last_s < PROGRESS_INTERVAL_S:
+                return
+            sent, self._count, self._last_s = self._count, 0, now_s
+            try:
+                self._sending.send(sent)
+            except BrokenPipeError:
+                os._exit(1)
+
+
+def part_folder(scratch: Path, episode_id: str) -> Path:
+    """Return a folder for a part that no other process uses, below ``scratch``."""
+    return scratch / f"{episode_id}.{os.getpid()}.{time.monotonic_ns():x}"
