@@ -25,6 +25,8 @@ _ANSWER_TIMEOUT_S = 5.0
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
 _NUM_NO_STREAM_ANSWERS = 5
+_INVALID_SETTINGS = frozenset({10012, 10049, 10052})
+"""Error codes of consumer create, stream create and stream update: the server calls them 500, but they never heal."""
 
 
 class Bus:
@@ -214,5 +216,5 @@ def _receipt(subject: str, answer: bytes) -> Receipt:
 def _refusal(place: str, problem: dict[str, Any]) -> EpisodeflowError:
     """Translate an error of the JetStream API: 5xx and 429 may heal, the rest does not."""
     sentence = f"{place}: {problem.get('description', 'refused')} (code {problem.get('code')}, error {problem.get('err_code')})"
-    may_heal = problem.get("code", 500) >= 500 or problem.get("code") == 429
+    may_heal = problem.get("code", 500) in {429, *range(500, 600)} and problem.get("err_code") not in _INVALID_SETTINGS
     return BusUnavailable(sentence) if may_heal else Refused(sentence)

@@ -116,7 +116,8 @@ class Connection:
         except (nats.errors.Error, OSError) as error:
             _log.warning("bus.unflushed", error=str(error))
         finally:
-            await asyncio.wait_for(self._client.close(), _CLOSE_TIMEOUT_S)
+            if self._client.options:  # else it was never asked to connect, and its close would fail
+                await asyncio.wait_for(self._client.close(), _CLOSE_TIMEOUT_S)
 
     async def ask(self, subject: str, body: bytes, *, timeout_s: float, headers: dict[str, str] | None = None) -> bytes:
         """Return the answer to one request.

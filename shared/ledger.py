@@ -1,6 +1,6 @@
 """The one door to Redis: duplicate markers, counters and the scan position.
 
-Everything here may be lost without losing data; every call ends within ``_TIMEOUT_S`` seconds or so, with
+Everything here may be lost without losing data; every call ends within two or three seconds, with
 ``LedgerUnavailable`` if Redis is away, so that conversion goes on without it. A marker never blocks a republish.
 
 Keys (a contract with operators):
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast
+from typing import Literal, Self, TypeVar, cast
 
 import msgspec
 import redis.asyncio
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 State = Literal["ready", "converted", "completed", "failed"]
 
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 1.0
 _MARKER_LIFE_S = 7 * 24 * 3600
 _NO_STRATEGY = "configured"
 

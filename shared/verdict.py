@@ -6,7 +6,7 @@ Pure: errors and events in, delays and events out.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -78,7 +78,7 @@ def unreadable_event(body: bytes) -> EpisodeReady:
     return EpisodeReady(
         episode_id=_name(fields.get("episode_id")) or _UNREADABLE_ID,
         source=_name(fields.get("source")) or _UNKNOWN_SOURCE,
-        strategy=strategy if strategy in {"nearest", "chunking", "window"} else None,
+        strategy=strategy if strategy in get_args(events.Strategy) else None,
     )
 
 
