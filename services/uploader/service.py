@@ -1,0 +1,202 @@
+"""The uploader: bring a converted episode from the spool to its target, say so, then empty the spool.
+
+The handler publishes ``episode.uploaded`` itself, with the id the consumer would give it, because the spool's folder may
+only go once that event is acknowledged. A crash in between leaves no folder and a complete target: the next delivery
+sees the same digest there and publishes the same event again. A fresh target in a folder store is written under a
+hidden sibling and appears by one rename; everywhere else ``meta/info.json``, sent last, makes it complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import uuid
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+
+from services.uploader.plan import INFO, MANIFEST, Upload, UploadPlan, checked_path, is_complete, manifest_digest, upload_plan
+from shared import logs
+from shared.bus import Bus
+from shared.consumer import Delivery
+from shared.errors import BadDataset, BadEvent, LedgerUnavailable, StoreUnavailable
+from shared.events import EpisodeConverted, EpisodeUploaded
+from shared.ledger import Ledger
+from shared.places import Place, Places
+from shared.store import Store, StorePool
+from shared.store_file import sync_folder, translated
+from shared.store_object import TEMPORARY_PREFIX
+from shared.verdict import message_id
+
+_log = logs.logger("uploader")
+
+
+class Uploader:
+    """Handles ``episode.converted``.
+
+    Args:
+        bus: where ``episode.uploaded`` goes.
+        ledger: told of completed episodes.
+        stores: opens the targets' roots.
+        places: where targets are.
+        spool: the folder that converters leave datasets in.
+        parallel_uploads: files in flight at once, for one episode.
+    """
+
+    def __init__(self, *, bus: Bus, ledger: Ledger, stores: StorePool, places: Places, spool: Path, parallel_uploads: int) -> None:
+        self._bus = bus
+        self._ledger = ledger
+        self._stores = stores
+        self._places = places
+        self._spool = spool
+        self._parallel_uploads = parallel_uploads
+
+    async def handle(self, delivery: Delivery[EpisodeConverted]) -> None:
+        """Upload one episode, publish ``episode.uploaded``, remove the spool's folder.
+
+        Raises:
+            BadEvent: a path outside the spool, an unknown source, or a growing dataset as target.
+            BadDataset: the spool has no such folder and the target is not complete either.
+            StoreUnavailable, DiskFull, Refused: see ``shared.store_object.Store``.
+        """
+        event = delivery.event
+        part = self._part(event)
+        target = self._places.target(event)
+        await self._brought(event, part, target)
+        fields = {name: getattr(event, name) for name in event.__struct_fields__}
+        uploaded = EpisodeUploaded(**fields, uri=target.uri)
+        await self._bus.publish(uploaded, message_id=message_id(uploaded, seq=delivery.seq))
+        await self._record(event)
+        await asyncio.to_thread(_remove_part, part, self._spool)
+
+    def _part(self, event: EpisodeConverted) -> Path:
+        if event.dataset is not None:
+            raise BadEvent(
+                f"the event names the growing dataset {event.dataset!r}, which this uploader cannot extend: publish it without dataset"
+            )
+        part = self._spool / checked_path(event.path)
+        if not part.resolve().is_relative_to(self._spool.resolve()):
+            raise BadEvent(f"the path {event.path!r} leads out of the spool {self._spool}: expected a folder below it")
+        return part
+
+    async def _brought(self, event: EpisodeConverted, part: Path, target: Place) -> None:
+        store = await self._stores.at(target.root)
+        sizes = await asyncio.to_thread(_sizes, part)
+        existing = {info.key: info.size_bytes async for info in store.list(target.prefix)}
+        manifest = f"{target.prefix}{MANIFEST}"
+        existing_digest = manifest_digest(await store.get_bytes(manifest)) if manifest in existing else None
+        if not sizes:
+            if is_complete(existing, prefix=target.prefix, digest=event.digest, existing_digest=existing_digest):
+                return
+            raise BadDataset(
+                f"{part}: the spool has no such dataset and {target.uri} does not hold it: publish episode.ready again to convert it anew"
+            )
+        await self._check_digest(part, event)
+        folder = store.local_path(target.prefix)
+        if folder is not None and not await asyncio.to_thread(folder.exists):
+            await asyncio.to_thread(_copy_folder, part, sizes=sizes, folder=folder)
+            return
+        plan = upload_plan(sizes, existing=existing, prefix=target.prefix, digest=event.digest, existing_digest=existing_digest)
+        if not plan.is_skipped:
+            await self._sent(store, part, plan)
+
+    async def _check_digest(self, part: Path, event: EpisodeConverted) -> None:
+        try:
+            found = manifest_digest(await asyncio.to_thread((part / MANIFEST).read_bytes))
+        except FileNotFoundError:
+            found = None
+        if found != event.digest:
+            raise BadDataset(f"{part / MANIFEST} has the digest {found}, the event says {event.digest}: publish episode.ready again")
+
+    async def _sent(self, store: Store, part: Path, plan: UploadPlan) -> None:
+        """Replace or create key by key; the target is incomplete from the first step to the last."""
+        if plan.first_removed:
+            await store.delete([plan.first_removed])
+        await store.delete(plan.removed)
+        await self._all(store, part, plan.uploads)
+        await self._all(store, part, (plan.last,))
+        await self._verify(store, (*plan.uploads, plan.last))
+
+    async def _all(self, store: Store, part: Path, uploads: Iterable[Upload]) -> None:
+        slots = asyncio.Semaphore(self._parallel_uploads)
+
+        async def send(upload: Upload) -> None:
+            async with slots:
+                await store.put(part / upload.path, upload.key)
+
+        await _together([send(upload) for upload in uploads])
+
+    async def _verify(self, store: Store, uploads: tuple[Upload, ...]) -> None:
+        slots = asyncio.Semaphore(self._parallel_uploads)
+
+        async def check(upload: Upload) -> None:
+            async with slots:
+                info = await store.head(upload.key)
+            if info is None or info.size_bytes != upload.size_bytes:
+                found = "nothing" if info is None else f"{info.size_bytes} bytes"
+                raise StoreUnavailable(f"{store.uri}/{upload.key}: sent {upload.size_bytes} bytes, found {found}: it is uploaded again")
+
+        await _together([check(upload) for upload in uploads])
+
+    async def _record(self, event: EpisodeConverted) -> None:
+        try:
+            await self._ledger.record(event.source, event.episode_id, strategy=event.strategy, state="completed", token=event.digest)
+        except LedgerUnavailable as error:
+            _log.warning("ledger.unavailable", source=event.source, episode_id=event.episode_id, error=str(error))
+
+
+async def _together(calls: list[Coroutine[None, None, None]]) -> None:
+    """Await all; the first failure cancels the others and is raised itself."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _sizes(part: Path) -> dict[str, int]:
+    with translated(str(part)):
+        return {path.relative_to(part).as_posix(): path.stat().st_size for path in sorted(part.rglob("*")) if path.is_file()}
+
+
+def _copy_folder(part: Path, *, sizes: dict[str, int], folder: Path) -> None:
+    """Let ``folder`` appear with all files at once; the name beside it is new each time, as two deliveries may overlap."""
+    if INFO not in sizes:
+        raise BadDataset(f"{part / INFO} is missing: publish episode.ready again to convert the episode anew")
+    hidden = folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{uuid.uuid4().hex[:12]}"
+    with translated(str(folder)):
+        try:
+            hidden.mkdir(parents=True)
+            for path, size_bytes in sizes.items():
+                _copy_file(part / path, hidden / path, size_bytes=size_bytes)
+            for below in (hidden, *(path for path in hidden.rglob("*") if path.is_dir())):
+                sync_folder(below)
+            hidden.rename(folder)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+
+
+def _copy_file(source: Path, target: Path, *, size_bytes: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    if target.stat().st_size != size_bytes:
+        raise StoreUnavailable(f"{target}: expected {size_bytes} bytes: it is copied again")
+    with target.open("rb") as opened:
+        os.fsync(opened.fileno())
+
+
+def _remove_part(part: Path, spool: Path) -> None:
+    """Remove the folder and the empty ones above it, up to the spool."""
+    with translated(str(part)):
+        shutil.rmtree(part, ignore_errors=not part.exists())
+    folder = part.parent
+    while folder != spool:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # another episode lies there
+        folder = folder.parent
