@@ -122,8 +122,6 @@ def _info_problems(root: Path, metadata: _Metadata) -> Iterator[Problem]:
     for key, value in expected.items():
         if getattr(info, key) != value:
             yield Problem(layout.INFO_PATH, f"{key} is {getattr(info, key)}, expected {value}")
-    if not isinstance(document["fps"], int):
-        yield Problem(layout.INFO_PATH, f"fps is {document['fps']}, expected a whole number: LeRobot cannot resume the dataset")
     if "robot_type" not in document:
         yield Problem(layout.INFO_PATH, "robot_type is missing: LeRobot cannot resume the dataset; write null if it is unknown")
     if info.video_keys and info.video_path is None:

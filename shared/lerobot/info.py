@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -49,7 +49,7 @@ class Feature(Record, frozen=True, kw_only=True):
 class Info(Record, frozen=True, kw_only=True):
     """The content of info.json."""
 
-    BELOW = {"features": Feature}
+    BELOW: ClassVar[Mapping[str, type[Record]]] = {"features": Feature}
 
     codebase_version: str
     robot_type: str | None = None

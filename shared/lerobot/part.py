@@ -78,7 +78,7 @@ def write_part(
 
     Args:
         root: the part's folder; every camera's video already lies at ``layout.video_path(layout.camera_key(camera), 0)``.
-        columns: the user's columns in their order, float32, (N,) or (N, …), the same N >= 1.
+        columns: the user's columns in their order, float32, (N,) or (N, …), the same N >= 1; LeRobot stores (N, 1) as (N,).
         names: names of the elements by column.
         cameras: by camera name, in their order.
         fps: rows and video frames per second.
@@ -93,6 +93,7 @@ def write_part(
         ValueError: columns of different lengths, or a video is missing.
     """
     disk = disk or Disk()
+    columns = {key: values.reshape(-1) if values.shape[1:] == (1,) else values for key, values in columns.items()}
     num_frames = _checked_num_frames(columns, fps)
     features = _user_features(columns, names) | _camera_features(cameras, fps)
     _check_names(features)

@@ -58,7 +58,7 @@ class FeatureStats(Record, frozen=True, kw_only=True):
 class StatsLine(Record, frozen=True, kw_only=True):
     """A line of episodes_stats.jsonl."""
 
-    BELOW = {"stats": FeatureStats}
+    BELOW: ClassVar[Mapping[str, type[Record]]] = {"stats": FeatureStats}
 
     episode_index: int
     stats: dict[str, FeatureStats]

@@ -108,10 +108,10 @@ def _timestamp_problems(timestamps: Array, fps: int) -> list[str]:
         return []
     if (row := spacing_error_index(timestamps, fps)) is not None:
         return [
-            f"timestamp steps from {timestamps[row]} to {timestamps[row + 1]} s at row {row}, expected steps of 1/{fps} s within 1e-4 s"
+            f"timestamp steps from {timestamps[row]:.6g} to {timestamps[row + 1]:.6g} s at row {row}, expected steps of 1/{fps} s within 1e-4 s"
         ]
     wrong = np.abs(timestamps - exact_timestamps(len(timestamps), fps)) > layout.TIMESTAMP_TOLERANCE_S
     if wrong.any():
         row = int(np.argmax(wrong))
-        return [f"timestamp is {timestamps[row]} s at row {row}, expected frame_index / fps = {row / fps:.6f} s"]
+        return [f"timestamp is {timestamps[row]:.6g} s at row {row}, expected frame_index / fps = {row / fps:.6f} s"]
     return []

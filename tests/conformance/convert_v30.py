@@ -13,18 +13,15 @@ from pathlib import Path
 CACHE = tempfile.mkdtemp(prefix="lerobot-cache-")
 os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=CACHE, HF_DATASETS_CACHE=f"{CACHE}/datasets", HF_LEROBOT_HOME=f"{CACHE}/lerobot")
 
-import torch
-
 
 def declare_operators():
     """Declare the two operators torchvision registers on import; its compiled part does not load beside a newer torch."""
+    import torch
+
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("roi_align(Tensor input, Tensor rois, float spatial_scale, int h, int w, int sampling_ratio, bool aligned) -> Tensor")
     return library
-
-
-LIBRARY = declare_operators()
 
 
 def main():
@@ -43,10 +40,13 @@ def main():
                 height, width, channels = feature["shape"]
                 assert tuple(item[key].shape) == (channels, height, width), (key, item[key].shape)
     shapes = {key: list(value.shape) for key, value in item.items() if hasattr(value, "shape")}
-    print(json.dumps({"version": str(dataset.meta._version), "episodes": dataset.num_episodes, "frames": len(dataset), "item": shapes}))
+    sys.stdout.write(
+        json.dumps({"version": str(dataset.meta._version), "episodes": dataset.num_episodes, "frames": len(dataset), "item": shapes}) + "\n"
+    )
 
 
 if __name__ == "__main__":
+    library = declare_operators()
     try:
         main()
     finally:

@@ -17,19 +17,15 @@ from pathlib import Path
 CACHE = tempfile.mkdtemp(prefix="lerobot-cache-")
 os.environ.update(HF_HUB_OFFLINE="1", HF_HOME=CACHE, HF_DATASETS_CACHE=f"{CACHE}/datasets", HF_LEROBOT_HOME=f"{CACHE}/lerobot")
 
-import numpy as np
-import torch
-
 
 def declare_operators():
     """Declare the two operators torchvision registers on import; its compiled part does not load beside a newer torch."""
+    import torch
+
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("roi_align(Tensor input, Tensor rois, float spatial_scale, int h, int w, int sampling_ratio, bool aligned) -> Tensor")
     return library
-
-
-LIBRARY = declare_operators()
 
 
 def load(root, **options):
@@ -39,6 +35,8 @@ def load(root, **options):
 
 
 def read_everything(dataset):
+    import torch
+
     fps = dataset.fps
     for position in range(len(dataset)):
         item = dataset[position]
@@ -74,12 +72,15 @@ def policy_features(dataset):
 
 def compare_stats(root, dataset):
     """Compare every number of episodes_stats.jsonl with LeRobot's own computation on the rows."""
+    import numpy as np
     from lerobot.datasets.compute_stats import compute_episode_stats
 
     compared = 0
     for line in (root / "meta/episodes_stats.jsonl").read_text().splitlines():
         record = json.loads(line)
-        rows = dataset.hf_dataset.with_format("numpy").filter(lambda index: index == record["episode_index"], input_columns="episode_index")
+        rows = dataset.hf_dataset.with_format("numpy").filter(
+            lambda index, wanted=record["episode_index"]: index == wanted, input_columns="episode_index"
+        )
         columns = {key: np.stack(list(rows[key])) for key in rows.column_names}
         columns["timestamp"] = np.stack([frame / dataset.fps for frame in columns["frame_index"].tolist()])
         for key, theirs in compute_episode_stats(columns, dataset.features).items():
@@ -90,6 +91,8 @@ def compare_stats(root, dataset):
 
 
 def resume(root, dataset):
+    import numpy as np
+
     dataset.episode_buffer = dataset.create_episode_buffer()
     generator = np.random.default_rng(0)
     for _ in range(5):
@@ -118,10 +121,11 @@ def main():
         found["stats_compared"] = compare_stats(root, dataset)
     if "--resume" in sys.argv:
         found["episodes_after_resume"] = resume(root, dataset)
-    print(json.dumps(found, ensure_ascii=False))
+    sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
+    library = declare_operators()
     try:
         main()
     finally:

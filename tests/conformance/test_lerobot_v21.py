@@ -1,0 +1,69 @@
+"""What LeRobot 0.3.3 itself says of the datasets we write."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from shared.lerobot.commit import commit
+from shared.lerobot.stats import ImageStats, sample_indices
+from tests.conformance.script import output_of
+from tests.shared.lerobot.parts import make_part
+
+pytestmark = pytest.mark.conformance
+
+
+def make_dataset(root: Path, *, chunked: bool) -> Path:
+    for seed, (num_frames, task) in enumerate([(8, "pick"), (130, "堆叠积木"), (1, "pick")]):
+        make_part(root / f"part{seed}", seed=seed, num_frames=num_frames, task=task, chunked=chunked, cameras=("front", "wrist"))
+        commit(root / f"part{seed}", root / "dataset")
+    return root / "dataset"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_every_item_loads_and_every_statistic_is_lerobots_own_number(tmp_path: Path, lerobot_v21: Path, chunked: bool) -> None:
+    dataset = make_dataset(tmp_path, chunked=chunked)
+
+    found = output_of(lerobot_v21, "load_v21.py", str(dataset), "--stats")
+
+    assert (found["version"], found["episodes"], found["frames"], found["fps"]) == ("2.1", 3, 139, 30)
+    assert found["tasks"] == {"0": "pick", "1": "堆叠积木"}
+    assert found["batch"]["action"] == ([4, 2, 3] if chunked else [4, 3])
+    assert found["delta_keys"] == 4
+    assert found["stats_compared"] == 3 * 7 * 5
+
+
+def test_lerobot_appends_to_our_dataset_and_we_append_to_its(tmp_path: Path, lerobot_v21: Path) -> None:
+    dataset = make_dataset(tmp_path, chunked=True)
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    make_part(tmp_path / "later", seed=9, chunked=True, cameras=("front", "wrist"))
+
+    resumed = output_of(lerobot_v21, "load_v21.py", str(copy), "--resume")
+    committed = commit(tmp_path / "later", copy)
+    found = output_of(lerobot_v21, "load_v21.py", str(copy), "--stats")
+
+    assert resumed["episodes_after_resume"] == 4
+    assert committed.episode_index == 4
+    assert (found["episodes"], found["frames"]) == (5, 139 + 5 + 8)
+
+
+@pytest.mark.parametrize(("num_images", "height", "width"), [(7, 48, 64), (130, 48, 64), (3, 480, 640), (3, 640, 360), (3, 300, 300)])
+def test_image_statistics_are_lerobots_own(tmp_path: Path, lerobot_v21: Path, num_images: int, height: int, width: int) -> None:
+    generator = np.random.default_rng(num_images)
+    images = [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(num_images)]
+    for index, image in enumerate(images):
+        assert cv2.imwrite(str(tmp_path / f"{index:06d}.png"), image)
+    stats = ImageStats()
+    for index in sample_indices(num_images):
+        stats.add(images[index], bgr=True)
+
+    theirs = output_of(lerobot_v21, "image_stats_v21.py", str(tmp_path))
+
+    ours = stats.stats().record()
+    assert (ours.min, ours.max, ours.count) == (theirs["min"], theirs["max"], theirs["count"])
+    np.testing.assert_allclose([ours.mean, ours.std], [theirs["mean"], theirs["std"]], rtol=1e-13)
