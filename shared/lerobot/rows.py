@@ -107,9 +107,8 @@ def _timestamp_problems(timestamps: Array, fps: int) -> list[str]:
     if timestamps.ndim != 1 or not np.issubdtype(timestamps.dtype, np.number):
         return []
     if (row := spacing_error_index(timestamps, fps)) is not None:
-        return [
-            f"timestamp steps from {timestamps[row]:.6g} to {timestamps[row + 1]:.6g} s at row {row}, expected steps of 1/{fps} s within 1e-4 s"
-        ]
+        here, there = timestamps[row], timestamps[row + 1]
+        return [f"timestamp steps from {here:.6g} to {there:.6g} s at row {row}, expected steps of 1/{fps} s within 1e-4 s"]
     wrong = np.abs(timestamps - exact_timestamps(len(timestamps), fps)) > layout.TIMESTAMP_TOLERANCE_S
     if wrong.any():
         row = int(np.argmax(wrong))
