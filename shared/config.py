@@ -350,6 +350,18 @@ def source_configs(config: StorageConfig, *, place: str = "sources") -> tuple[So
     return tuple(settings.decode(document, SourceConfig, place=f"{place}: sources") for document in documents)
 
 
+def temp_folder(config: StorageConfig, *, system_temp: Path) -> Path:
+    """Return the folder for raw episodes that are being worked on: ``bos.download.temp_dir``, else one below ``system_temp``."""
+    configured = config.bos.download.temp_dir
+    return Path(configured) if configured else system_temp / "episodeflow"
+
+
+def spool_folder(config: StorageConfig, *, system_temp: Path) -> Path:
+    """Return the folder in which converters leave datasets for the uploader of ``conversion.spool``."""
+    configured = config.conversion.spool.path
+    return Path(configured) if configured else temp_folder(config, system_temp=system_temp) / "spool"
+
+
 def durable_name(source: str) -> str:
     """Return a source's name as JetStream accepts it in the name of a consumer (no dots)."""
     return source.replace(".", "_")

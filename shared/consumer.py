@@ -71,7 +71,7 @@ class Work(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
         slots: messages handled at once.
         max_attempts: deliveries after which an episode fails.
         grace_s: how long work may go on after the stop.
-        on_failed: told of every failure after its event was published.
+        on_failed: told of every failure, and the message's number, after its event was published; it must not raise.
     """
 
     stage: str
@@ -81,7 +81,7 @@ class Work(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     slots: int = 1
     max_attempts: int = 5
     grace_s: float = 30.0
-    on_failed: Callable[[EpisodeFailed], Awaitable[None]] | None = None
+    on_failed: Callable[[EpisodeFailed, int], Awaitable[None]] | None = None
 
 
 class _Failure(Exception):
@@ -215,19 +215,16 @@ class Consumer(Generic[E]):
             _log.error("failure.unpublished", error=str(problem), error_type=type(problem).__name__, delay_s=delay_s)
             await _given_back(message, delay_s)
             return "retried"
-        await self._tell(failed)
+        await self._tell(failed, message.seq)
         return "failed"
 
-    async def _tell(self, failed: EpisodeFailed) -> None:
+    async def _tell(self, failed: EpisodeFailed, seq: int) -> None:
         _log.warning(
             "episode.failed", source=failed.source, episode_id=failed.episode_id, reason=failed.reason, error=failed.error,
             error_type=failed.error_type,
         )  # fmt: skip
         if self._work.on_failed:
-            try:
-                await self._work.on_failed(failed)
-            except EpisodeflowError as error:
-                _log.warning("failure.untold", error=str(error), error_type=type(error).__name__)
+            await self._work.on_failed(failed, seq)
 
     async def _heartbeat(self, message: Message) -> None:
         while True:

@@ -26,8 +26,12 @@ import redis.exceptions
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from shared import logs
 from shared.config import RedisConfig, ScannerConfig
 from shared.errors import LedgerUnavailable
+from shared.events import EpisodeFailed
+
+_log = logs.logger("ledger")
 
 T = TypeVar("T")
 
@@ -130,6 +134,17 @@ class Ledger:
         arguments = [strategy or _NO_STRATEGY, state, token, str(_MARKER_LIFE_S), "1" if is_counted else "0"]
         changed = await self._answered(self._redis.eval(_RECORD, len(keys), *keys, *arguments))
         return bool(changed)
+
+    async def note(self, source: str, episode_id: str, *, strategy: str | None, state: State, token: str) -> None:
+        """Record as ``record`` does, but go on without Redis: its absence is one line in the log."""
+        try:
+            await self.record(source, episode_id, strategy=strategy, state=state, token=token)
+        except LedgerUnavailable as error:
+            _log.warning("ledger.unavailable", source=source, episode_id=episode_id, state=state, error=str(error))
+
+    async def note_failure(self, failed: EpisodeFailed, seq: int) -> None:
+        """Note a failed episode; ``seq`` is the number of the message that failed, so that a replay counts once."""
+        await self.note(failed.source, failed.episode_id, strategy=failed.strategy, state="failed", token=f"{failed.stage}:{seq}")
 
     async def states(self, source: str, episode_id: str) -> dict[str, State]:
         """Return the latest state by strategy; empty if nothing is known.

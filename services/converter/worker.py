@@ -15,51 +15,50 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from services.converter.assignment import Assignment, Converted
 from shared.errors import EpisodeflowError, WorkerCrashed
+
+if TYPE_CHECKING:  # whoever starts a worker does without the libraries that only the worker needs
+    from services.converter.assignment import Assignment, Converted
 
 PROGRESS_INTERVAL_S = 0.1
 _PRELOADED = ["__main__", "services.converter.convert"]
 
 
 def preload() -> None:
-    """Start the forkserver, so that the first episode does not wait for the libraries."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_nothing)
-    process.start()
-    process.join()
+    """Start the forkserver, which loads the libraries while the caller goes on, so that no episode waits for them."""
+    multiprocessing.set_forkserver_preload(_PRELOADED)
+    forkserver.ensure_running()
 
 
-def _nothing() -> None:
-    """Run in the first child: by then the forkserver is up."""
-
-
-async def convert_in_process(assignment: Assignment, on_frames: Callable[[int], None] = lambda _: None) -> Converted:
+async def convert_in_process(
+    assignment: Assignment, on_frames: Callable[[int], None] = lambda _: None, on_start: Callable[[float], None] = lambda _: None
+) -> Converted:
     """Convert an episode in a process of its own.
 
     Args:
         assignment: what to convert; its folder is removed again unless the conversion succeeds.
         on_frames: called in the event loop with how many more camera frames are encoded.
+        on_start: called with the seconds since the epoch at which the process began to convert.
 
     Raises:
         EpisodeflowError: what ``convert`` raised.
         WorkerCrashed: the process died without an answer.
         asyncio.CancelledError: the caller was cancelled; the process has been killed.
     """
+    preload()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(assignment, sending), daemon=True)
     succeeded = False
     try:
         await asyncio.to_thread(process.start)
         sending.close()
-        result = await _answer(process, receiving, on_frames)
+        result = await _answer(process, receiving, {"frames": on_frames, "started": on_start})
         succeeded = True
         return result
     finally:
@@ -69,7 +68,7 @@ async def convert_in_process(assignment: Assignment, on_frames: Callable[[int], 
             await asyncio.to_thread(shutil.rmtree, assignment.folder, ignore_errors=True)
 
 
-async def _answer(process: ForkServerProcess, receiving: Connection, on_frames: Callable[[int], None]) -> Converted:
+async def _answer(process: ForkServerProcess, receiving: Connection, listeners: dict[str, Callable[[Any], None]]) -> Converted:
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(receiving.fileno(), readable.set)
@@ -78,12 +77,12 @@ async def _answer(process: ForkServerProcess, receiving: Connection, on_frames: 
             await readable.wait()
             readable.clear()
             while receiving.poll():
-                message = receiving.recv()
-                if isinstance(message, Exception):
-                    raise message
-                if isinstance(message, Converted):
-                    return message
-                on_frames(message)
+                kind, content = receiving.recv()
+                if kind == "error":
+                    raise content
+                if kind == "result":
+                    return content  # type: ignore[no-any-return]
+                listeners[kind](content)
     except EOFError:
         await asyncio.to_thread(process.join)
         raise WorkerCrashed(
@@ -116,12 +115,13 @@ def _work(assignment: Assignment, sending: Connection) -> None:
     os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder prints its settings otherwise; read when it starts
     from services.converter.convert import convert  # noqa: PLC0415 - the parent does without the codec libraries
 
+    sending.send(("started", time.time()))
     progress = _Progress(sending)
     try:
-        result: object = convert(assignment, progress.add)
+        message: tuple[str, object] = ("result", convert(assignment, progress.add))
     except EpisodeflowError as error:
-        result = error
-    sending.send(result)
+        message = ("error", error)
+    sending.send(message)
 
 
 class _Progress:
@@ -142,11 +142,6 @@ class _Progress:
                 return
             sent, self._count, self._last_s = self._count, 0, now_s
             try:
-                self._sending.send(sent)
+                self._sending.send(("frames", sent))
             except BrokenPipeError:
                 os._exit(1)
-
-
-def part_folder(scratch: Path, episode_id: str) -> Path:
-    """Return a folder for a part that no other process uses, below ``scratch``."""
-    return scratch / f"{episode_id}.{os.getpid()}.{time.monotonic_ns():x}"

@@ -80,6 +80,7 @@ async def upload(storage: StorageConfig, strategy: StrategyConfig, *, stopping: 
         slots=_EPISODES_AT_ONCE,
         max_attempts=conversion.max_attempts,
         grace_s=conversion.grace_s,
+        on_failed=ledger.note_failure,
     )
     return await Consumer(bus, work).run(stopping)
 

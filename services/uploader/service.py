@@ -16,10 +16,9 @@ from collections.abc import Coroutine, Iterable
 from pathlib import Path
 
 from services.uploader.plan import INFO, MANIFEST, Upload, UploadPlan, checked_path, is_complete, manifest_digest, upload_plan
-from shared import logs
 from shared.bus import Bus
 from shared.consumer import Delivery
-from shared.errors import BadDataset, BadEvent, LedgerUnavailable, StoreUnavailable
+from shared.errors import BadDataset, BadEvent, StoreUnavailable
 from shared.events import EpisodeConverted, EpisodeUploaded
 from shared.ledger import Ledger
 from shared.places import Place, Places
@@ -27,8 +26,6 @@ from shared.store import Store, StorePool
 from shared.store_file import sync_folder, translated
 from shared.store_object import TEMPORARY_PREFIX
 from shared.verdict import message_id
-
-_log = logs.logger("uploader")
 
 
 class Uploader:
@@ -66,7 +63,7 @@ class Uploader:
         fields = {name: getattr(event, name) for name in event.__struct_fields__}
         uploaded = EpisodeUploaded(**fields, uri=target.uri)
         await self._bus.publish(uploaded, message_id=message_id(uploaded, seq=delivery.seq))
-        await self._record(event)
+        await self._ledger.note(event.source, event.episode_id, strategy=event.strategy, state="completed", token=event.digest)
         await asyncio.to_thread(_remove_part, part, self._spool)
 
     def _part(self, event: EpisodeConverted) -> Path:
@@ -137,12 +134,6 @@ class Uploader:
                 raise StoreUnavailable(f"{store.uri}/{upload.key}: sent {upload.size_bytes} bytes, found {found}: it is uploaded again")
 
         await _together([check(upload) for upload in uploads])
-
-    async def _record(self, event: EpisodeConverted) -> None:
-        try:
-            await self._ledger.record(event.source, event.episode_id, strategy=event.strategy, state="completed", token=event.digest)
-        except LedgerUnavailable as error:
-            _log.warning("ledger.unavailable", source=event.source, episode_id=event.episode_id, error=str(error))
 
 
 async def _together(calls: list[Coroutine[None, None, None]]) -> None:

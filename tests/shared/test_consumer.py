@@ -105,7 +105,7 @@ async def test_rejected_episode_fails_at_once_with_its_sentence(bus: Bus, source
     async def reject(_: Delivery[EpisodeReady]) -> None:
         raise BadRaw("joints/left.parquet", "has no column position")
 
-    async def note(failed: EpisodeFailed) -> None:
+    async def note(failed: EpisodeFailed, _: int) -> None:
         told.append(failed)
 
     await publish(bus, source, "e1")
