@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,44 +10,61 @@ from pathlib import Path
 import msgspec
 
 from services.scanner.service import Scanner, Summary
-from shared import lifecycle, logs
+from shared import entry
 from shared.bus import Bus
-from shared.config import StorageConfig, StrategyConfig, load_storage, load_strategy
+from shared.config import StorageConfig
 from shared.errors import BadConfig
 from shared.ledger import Ledger
-from shared.places import resolve
 from shared.store import StorePool
 
-_log = logs.logger("scanner")
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says.
+
+    Attributes:
+        interval_s: seconds between two scans; None: the storage file's.
+        is_once: scan once and end.
+        is_full: begin at the first key, not where the last scan got to.
+    """
+
+    interval_s: float | None = None
+    is_once: bool = False
+    is_full: bool = False
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Scan as the flags say and return the exit code."""
-    parser = argparse.ArgumentParser(prog="scanner", description="Publish episode.ready for raw episodes that nobody announced.")
-    parser.add_argument("--storage", type=Path, default=Path("config/storage.yaml"), help="storage file")
+    parser = entry.config_parser("scanner", "Publish episode.ready for raw episodes that nobody announced.")
     parser.add_argument("--interval", type=float, help="seconds between two scans (default: bos.scanner.interval)")
     parser.add_argument("--once", action="store_true", help="scan once; episodes that are only too young are waited for")
     parser.add_argument("--full-scan", action="store_true", help="begin at the first key, not where the last scan got to")
     flags = parser.parse_args(arguments)
-    try:
-        storage, notices = load_storage(flags.storage, os.environ)
-        strategy = load_strategy(Path(storage.conversion.config_template), os.environ)
-        if flags.interval is not None:
-            storage = with_interval(storage, flags.interval)
-        logging = logs.Logging.configure(storage.logging)
-    except BadConfig as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    for notice in (*notices, *logging.notices):
-        _log.warning("config.notice", notice=notice)
+    return serve(flags.config, Options(interval_s=flags.interval, is_once=flags.once, is_full=flags.full_scan))
 
-    async def serve(stopping: asyncio.Event, stack: AsyncExitStack) -> Summary:
-        return await scan(storage, strategy, stopping=stopping, stack=stack, is_once=flags.once, is_full=flags.full_scan)
 
-    try:
-        return lifecycle.run(serve, service="scanner")
-    finally:
-        logging.close()
+def serve(config_path: Path, options: Options) -> int:
+    """Scan with the configuration at ``config_path`` and return the exit code."""
+
+    async def story(loaded: entry.Loaded, stopping: asyncio.Event, stack: AsyncExitStack) -> Summary:
+        return await scan(loaded, options, stopping=stopping, stack=stack)
+
+    return entry.serve(config_path, story, service="scanner")
+
+
+async def scan(loaded: entry.Loaded, options: Options, *, stopping: asyncio.Event, stack: AsyncExitStack) -> Summary:
+    """Open what the scanner needs on the stack, and scan.
+
+    Raises:
+        BadConfig: the configuration or an option is wrong.
+        Rejected: the store or the bus refuses us.
+    """
+    storage = loaded.storage if options.interval_s is None else with_interval(loaded.storage, options.interval_s)
+    places = loaded.places()
+    stores = await stack.enter_async_context(StorePool(storage.bos))
+    ledger = await stack.enter_async_context(Ledger(storage.redis, scan_key=storage.bos.scanner.incremental_key))
+    bus = await stack.enter_async_context(await Bus.connect(storage.nats, name="scanner"))
+    scanner = Scanner(bus=bus, ledger=ledger, stores=stores, places=places, config=storage.bos.scanner, strategy=loaded.strategy)
+    return await (scanner.once if options.is_once else scanner.run)(stopping, is_full=options.is_full)
 
 
 def with_interval(storage: StorageConfig, interval_s: float) -> StorageConfig:
@@ -62,18 +77,6 @@ def with_interval(storage: StorageConfig, interval_s: float) -> StorageConfig:
         raise BadConfig("--interval", "", f"expected seconds above 0 (found {interval_s:g})")
     scanner = msgspec.structs.replace(storage.bos.scanner, interval=interval_s)
     return msgspec.structs.replace(storage, bos=msgspec.structs.replace(storage.bos, scanner=scanner))
-
-
-async def scan(
-    storage: StorageConfig, strategy: StrategyConfig, *, stopping: asyncio.Event, stack: AsyncExitStack, is_once: bool, is_full: bool
-) -> Summary:
-    """Open what the scanner needs on the stack, and scan."""
-    places = resolve(storage, strategy, here=str(Path.cwd()), home=str(Path.home()))
-    stores = await stack.enter_async_context(StorePool(storage.bos))
-    ledger = await stack.enter_async_context(Ledger(storage.redis, scan_key=storage.bos.scanner.incremental_key))
-    bus = await stack.enter_async_context(await Bus.connect(storage.nats, name="scanner"))
-    scanner = Scanner(bus=bus, ledger=ledger, stores=stores, places=places, config=storage.bos.scanner, strategy=strategy)
-    return await (scanner.once if is_once else scanner.run)(stopping, is_full=is_full)
 
 
 if __name__ == "__main__":

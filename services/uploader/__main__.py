@@ -2,65 +2,54 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import os
 import sys
+import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
+
 from services.uploader.service import Uploader
-from shared import lifecycle, logs
+from shared import entry, settings
 from shared.bus import Bus
-from shared.config import StorageConfig, StrategyConfig, load_storage, load_strategy
+from shared.config import SpoolConfig, StorageConfig, spool_folder
 from shared.consumer import Consumer, Counts, Work
-from shared.errors import BadConfig
 from shared.events import EpisodeConverted
 from shared.ledger import Ledger
-from shared.places import resolve
 from shared.provision import uploader_durable
 from shared.store import StorePool
-
-_log = logs.logger("uploader")
 
 _EPISODES_AT_ONCE = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Upload until stopped and return the exit code."""
-    parser = argparse.ArgumentParser(prog="uploader", description="Bring converted episodes from the spool to the store.")
-    parser.add_argument("--storage", type=Path, default=Path("config/storage.yaml"), help="storage file")
+    parser = entry.config_parser("uploader", "Bring converted episodes from the spool to the store.")
+    parser.add_argument("--spool", help="name of the spool to serve (default: conversion.spool.name)")
     flags = parser.parse_args(arguments)
-    try:
-        storage, notices = load_storage(flags.storage, os.environ)
-        strategy = load_strategy(Path(storage.conversion.config_template), os.environ)
-        logging = logs.Logging.configure(storage.logging)
-    except BadConfig as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    for notice in (*notices, *logging.notices):
-        _log.warning("config.notice", notice=notice)
-
-    async def serve(stopping: asyncio.Event, stack: AsyncExitStack) -> Counts:
-        return await upload(storage, strategy, stopping=stopping, stack=stack)
-
-    try:
-        return lifecycle.run(serve, service="uploader")
-    finally:
-        logging.close()
+    return serve(flags.config, flags.spool)
 
 
-async def upload(storage: StorageConfig, strategy: StrategyConfig, *, stopping: asyncio.Event, stack: AsyncExitStack) -> Counts:
+def serve(config_path: Path, spool: str | None) -> int:
+    """Upload with the configuration at ``config_path`` and return the exit code; ``spool`` None means the configured one."""
+
+    async def story(loaded: entry.Loaded, stopping: asyncio.Event, stack: AsyncExitStack) -> Counts:
+        return await upload(loaded, spool, stopping=stopping, stack=stack)
+
+    return entry.serve(config_path, story, service="uploader")
+
+
+async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.Event, stack: AsyncExitStack) -> Counts:
     """Open what the uploader needs on the stack, and serve its spool.
 
     Raises:
-        BadConfig: no spool folder is configured.
+        BadConfig: the configuration or the spool's name is wrong.
+        Refused: the bus has no consumer for the spool.
     """
+    storage = loaded.storage if spool is None else with_spool(loaded.storage, spool)
     conversion = storage.conversion
-    if conversion.spool.path is None:
-        raise BadConfig("storage", "conversion.spool.path", "is not set: name the folder that converters and this uploader share")
-    here = Path.cwd()
-    places = resolve(storage, strategy, here=str(here), home=str(Path.home()))
+    places = loaded.places()
     stores = await stack.enter_async_context(StorePool(storage.bos))
     ledger = await stack.enter_async_context(Ledger(storage.redis))
     bus = await stack.enter_async_context(await Bus.connect(storage.nats, name=f"uploader-{conversion.spool.name}"))
@@ -69,7 +58,7 @@ async def upload(storage: StorageConfig, strategy: StrategyConfig, *, stopping: 
         ledger=ledger,
         stores=stores,
         places=places,
-        spool=here / conversion.spool.path,
+        spool=Path.cwd() / spool_folder(storage, system_temp=Path(tempfile.gettempdir())),
         parallel_uploads=storage.bos.upload.parallel_uploads,
     )
     work = Work(
@@ -83,6 +72,16 @@ async def upload(storage: StorageConfig, strategy: StrategyConfig, *, stopping: 
         on_failed=ledger.note_failure,
     )
     return await Consumer(bus, work).run(stopping)
+
+
+def with_spool(storage: StorageConfig, name: str) -> StorageConfig:
+    """Return the configuration with another spool's name.
+
+    Raises:
+        BadConfig: it cannot be a name.
+    """
+    spool = settings.decode({**msgspec.to_builtins(storage.conversion.spool), "name": name}, SpoolConfig, place="--spool")
+    return msgspec.structs.replace(storage, conversion=msgspec.structs.replace(storage.conversion, spool=spool))
 
 
 if __name__ == "__main__":
