@@ -21,6 +21,7 @@ from shared.settings import Secret
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0, le=3_600_000)]  # far above an hour, int64 microseconds overflow
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Fps = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 
@@ -63,13 +64,13 @@ class AlignmentConfig(_Config, frozen=True, kw_only=True):
 
     strategy: Strategy
     timeline: Literal["auto", "base", "uniform"] = "auto"
-    tolerance_ms: Positive = 20.0
-    image_tolerance_ms: Positive | None = None
+    tolerance_ms: Milliseconds = 20.0
+    image_tolerance_ms: Milliseconds | None = None
     chunk_size: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 10
     joints_fps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | Literal["auto"] = 250
     padding_mode: Literal["repeat", "edge", "constant"] = "repeat"
-    padding_value: float = 0.0
-    window_ms: Positive = 20.0
+    padding_value: Annotated[float, msgspec.Meta(ge=-1e38, le=1e38)] = 0.0
+    window_ms: Milliseconds = 20.0
     aggregation: Literal["mean", "median"] = "mean"
     on_gap: Literal["drop", "hold", "reject"] = "drop"
 
@@ -314,9 +315,9 @@ def decode_strategy(document: Mapping[str, Any], *, place: str, overrides: Mappi
         settings.decode(document, StrategyConfig, place=place)
         document, place = settings.merged(document, overrides), "config_overrides"
     config = settings.decode(document, StrategyConfig, place=place)
-    _check_names([arm.name for arm in config.robot.arms], "robot.arms", place)
+    # one namespace for arms and cameras: alignment and its report tell streams by name
+    _check_names([stream.name for stream in (*config.robot.arms, *config.cameras)], "robot.arms and cameras", place)
     _check_names([arm.file_name for arm in config.robot.arms], "robot.arms", place)
-    _check_names([camera.name for camera in config.cameras], "cameras", place)
     num_base = sum(camera.role == "base" for camera in config.cameras)
     if num_base != 1:
         raise BadConfig(place, "cameras", f"{num_base} cameras have the role base, expected exactly one: it gives the timeline")

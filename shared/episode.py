@@ -22,7 +22,7 @@ FileName = Annotated[str, msgspec.Meta(pattern=FILE_NAME)]
 METADATA_FILE = "metadata.json"
 """Beside the parquet files; our recorder writes it last, so that it marks a complete raw episode."""
 
-_TIMESTAMP_NAME = re.compile(r"^(\d{1,18})\.jpe?g$", re.IGNORECASE)
+_TIMESTAMP_NAME = re.compile(r"^([0-9]{1,18})\.jpe?g\Z", re.IGNORECASE)
 
 
 class ArmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

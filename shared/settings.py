@@ -87,13 +87,24 @@ def decode(document: Mapping[str, Any], struct: type[T], *, place: str) -> T:
 
 
 def merged(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``document`` with ``overrides`` laid over it; nested mappings merge, dotted keys reach inside."""
+    """Return ``document`` with ``overrides`` laid over it; nested mappings merge, dotted keys reach inside.
+
+    Raises:
+        BadConfig: the overrides are nested more deeply than any configuration.
+    """
+    try:
+        return _merged(document, overrides)
+    except RecursionError as error:
+        raise BadConfig("config_overrides", "", "is nested too deeply, expected keys of the configuration") from error
+
+
+def _merged(document: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(document)
     for dotted, value in overrides.items():
         key, _, rest = str(dotted).partition(".")
         laid_over = {rest: value} if rest else value
         below = result.get(key)
-        result[key] = merged(below if isinstance(below, Mapping) else {}, laid_over) if isinstance(laid_over, Mapping) else laid_over
+        result[key] = _merged(below if isinstance(below, Mapping) else {}, laid_over) if isinstance(laid_over, Mapping) else laid_over
     return result
 
 
@@ -130,6 +141,7 @@ class _Unset:
 
 
 _UNSET = _Unset()
+_SECRET_KEY = re.compile(r"(password|_key)$")
 _WHOLE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}$")
 _INSIDE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
@@ -159,7 +171,7 @@ def _fill_text(text: str, environ: Mapping[str, str], place: str, key: str) -> A
 
 
 def _decode_secret(wanted: type, value: Any) -> Any:
-    if wanted is Secret and isinstance(value, str | int):
+    if wanted is Secret and isinstance(value, str | int) and not isinstance(value, bool):
         return Secret(str(value))
     raise ValueError(f"Expected `str`, got `{type(value).__name__}`")
 
@@ -172,7 +184,8 @@ def _explain(message: str, document: Mapping[str, Any]) -> tuple[str, str]:
     if unknown:
         return (f"{key}.{unknown[1]}" if key else unknown[1]), "unknown key; docs/configuration.md lists the keys"
     found = _value_at(document, key)
-    shown = "" if found is _UNSET or isinstance(found, dict | list) else f" (found {found!r})"
+    hidden = found is _UNSET or isinstance(found, dict | list) or _SECRET_KEY.search(key)
+    shown = "" if hidden else f" (found {found!r})"
     return key, f"{problem[:1].lower()}{problem[1:]}{shown}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.converter import plan as planning
-from services.converter import quality, raw
-from services.converter.alignment import Aligner, AlignmentPlan, Rows, concatenated
+from services.converter import raw
+from services.converter.aligned import Aligned, align
+from services.converter.alignment import Rows
 from services.converter.assignment import Assignment, Converted
 from services.converter.encoding import CameraJob, EncodedCamera, encode_cameras
-from services.converter.raw import ArmSamples, CameraFrames
-from services.converter.report import AlignmentReport, Timing, alignment_report
 from shared.config import StrategyConfig
 from shared.errors import BadRaw, DiskFull
 from shared.lerobot import layout
@@ -31,13 +30,6 @@ from shared.lerobot.part import CameraVideo, write_part
 
 MANIFEST_VERSION = 1
 UNKNOWN_TASK = "unspecified"
-
-
-class _Aligned(msgspec.Struct, frozen=True, kw_only=True):
-    plan: AlignmentPlan
-    rows: Rows
-    frames: dict[str, CameraFrames]
-    report: AlignmentReport
 
 
 def convert(assignment: Assignment, on_frames: Callable[[int], None] = lambda _: None) -> Converted:
@@ -56,7 +48,7 @@ def convert(assignment: Assignment, on_frames: Callable[[int], None] = lambda _:
     with _disk_errors(assignment.folder):
         assignment.folder.mkdir()
         task = _task(assignment)
-        aligned = _align(assignment)
+        aligned = align(assignment)
         cameras = _encode(assignment, aligned, on_frames)
         manifest = _manifest(assignment, aligned, cameras)
         _write(assignment, aligned, cameras, manifest=manifest, task=task)
@@ -75,102 +67,12 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull(f"{folder.parent}: the disk is full; make room, the episode is tried again") from error
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise DiskFull(f"{folder.parent}: no room for the dataset ({error.strerror}); make room, the episode is tried again") from error
         raise
 
 
-def _align(assignment: Assignment) -> _Aligned:
-    config = assignment.config
-    found = {camera.name: raw.list_frames(assignment.raw, camera.name) for camera in config.cameras}
-    frames = {camera: listed for camera, listed in found.items() if listed is not None}
-    quality.check_cameras(list(frames), list(found), require_all=config.filtering.require_all_cameras)
-    if config.base_camera.name not in frames:
-        raise BadRaw(f"images/{config.base_camera.name}", "has no frames, but it is the base camera that gives the timeline")
-    plan = planning.alignment_plan(config, list(frames), joints_fps=_joints_fps(assignment))
-    timings = {stream: Timing() for stream in (*plan.arms, *plan.cameras)}
-    rows = concatenated([_no_rows(plan, config.robot.joints_per_arm), *_row_blocks(assignment, plan, frames, timings)])
-    _judge(config, plan, rows, frames, timings)
-    return _Aligned(plan=plan, rows=rows, frames=frames, report=alignment_report(rows, plan, timings))
-
-
-def _joints_fps(assignment: Assignment) -> int:
-    """Return the configured joint rate, or the measured one: the median over all arms, rounded to a whole Hz."""
-    configured = assignment.config.alignment.joints_fps
-    if configured != "auto":
-        return configured
-    intervals = []
-    for arm in assignment.config.robot.arms:
-        timing = Timing()
-        with closing(ArmSamples(assignment.raw, arm, assignment.config.robot.joints_per_arm)) as samples:
-            for times_us, _ in samples.batches():
-                timing.add(times_us)
-        intervals.append(timing.intervals_us)
-    every = np.concatenate(intervals)
-    if not len(every):
-        raise BadRaw("joints", "has one sample per arm, so its rate cannot be measured; set alignment.joints_fps")
-    return max(1, round(1e6 / float(np.median(every))))
-
-
-def _row_blocks(assignment: Assignment, plan: AlignmentPlan, frames: dict[str, CameraFrames], timings: dict[str, Timing]) -> Iterator[Rows]:
-    """Yield the rows as the arms' files are read side by side, always the one that is behind in time."""
-    aligner = Aligner(plan)
-    for camera, listed in frames.items():
-        aligner.push_frames(camera, listed.times_us)
-        aligner.close(camera)
-        timings[camera].add(listed.times_us)
-    with ExitStack() as files:
-        batches = {}
-        for arm in assignment.config.robot.arms:
-            samples = files.enter_context(closing(ArmSamples(assignment.raw, arm, assignment.config.robot.joints_per_arm)))
-            batches[arm.name] = samples.batches()
-        while batches:
-            behind = min(batches, key=lambda arm: timings[arm].last_us)
-            batch = next(batches[behind], None)
-            if batch is None:
-                del batches[behind]
-                aligner.close(behind)
-            else:
-                aligner.push_samples(behind, *batch)
-                timings[behind].add(batch[0])
-            rows = aligner.take()
-            if rows is not None:
-                yield rows
-
-
-def _no_rows(plan: AlignmentPlan, num_joints: int) -> Rows:
-    """Return the block of an episode without rows, so that its report can still say why."""
-    empty = np.empty(0, np.int64)
-    streams = (*plan.arms, *plan.cameras)
-    return Rows(
-        times_us=empty,
-        frame_indices=dict.fromkeys(plan.cameras, empty),
-        states={arm: np.empty((0, num_joints), np.float32) for arm in plan.arms},
-        actions={arm: np.empty((0, plan.chunk_size, num_joints), np.float32) for arm in plan.arms},
-        errors_us=dict.fromkeys(streams, empty),
-        num_dropped=0,
-        num_held=dict.fromkeys(streams, 0),
-    )
-
-
-def _judge(config: StrategyConfig, plan: AlignmentPlan, rows: Rows, frames: dict[str, CameraFrames], timings: dict[str, Timing]) -> None:
-    start_us = max(timing.first_us for timing in timings.values())
-    end_us = min(timing.last_us for timing in timings.values())
-    duration_s = max(0, end_us - start_us) / 1e6
-    if end_us < start_us:
-        late = max(timings, key=lambda stream: timings[stream].first_us)
-        early = min(timings, key=lambda stream: timings[stream].last_us)
-        raise BadRaw(late, f"begins at {start_us} us, after {early} has ended at {end_us} us: the streams have no time in common")
-    quality.check_filters(config.filtering, num_rows=len(rows.times_us), duration_s=duration_s, timings=timings)
-    if not len(rows.times_us):
-        raise BadRaw("episode", f"gives no row: {rows.num_dropped} rows were dropped because a stream was beyond its tolerance")
-    if plan.timeline == "base":
-        base_us = frames[plan.base_camera].times_us
-        quality.check_rate(base_us[(base_us >= start_us) & (base_us <= end_us)], camera=plan.base_camera, fps=plan.fps)
-    quality.check_length(len(rows.times_us), plan.fps)
-
-
-def _encode(assignment: Assignment, aligned: _Aligned, on_frames: Callable[[int], None]) -> dict[str, EncodedCamera]:
+def _encode(assignment: Assignment, aligned: Aligned, on_frames: Callable[[int], None]) -> dict[str, EncodedCamera]:
     jobs = {}
     for camera, frames in aligned.frames.items():
         path = assignment.folder / layout.video_path(layout.camera_key(camera), 0)
@@ -226,6 +128,8 @@ def _made_by(assignment: Assignment, frame_digests: dict[str, dict[str, str]]) -
         "software": {
             "episodeflow": version("episodeflow"),
             "numpy": version("numpy"),
+            "pyarrow": version("pyarrow"),
+            "opencv": version("opencv-python-headless"),
             "av": av.__version__,
             "libraries": {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())},
         },
@@ -233,7 +137,7 @@ def _made_by(assignment: Assignment, frame_digests: dict[str, dict[str, str]]) -
     }
 
 
-def _manifest(assignment: Assignment, aligned: _Aligned, cameras: dict[str, EncodedCamera]) -> dict[str, object]:
+def _manifest(assignment: Assignment, aligned: Aligned, cameras: dict[str, EncodedCamera]) -> dict[str, object]:
     """Say what made the part; no wall clock, no host: the same raw episode and recipe give the same bytes."""
     made_by = _made_by(assignment, {camera: encoded.digests for camera, encoded in cameras.items()})
     keys = [layout.camera_key(camera) for camera in cameras]
@@ -256,7 +160,7 @@ def _task(assignment: Assignment) -> str:
     return assignment.task or raw.read_metadata(assignment.raw).task or of_folder or UNKNOWN_TASK
 
 
-def _write(assignment: Assignment, aligned: _Aligned, cameras: dict[str, EncodedCamera], *, manifest: dict[str, object], task: str) -> None:
+def _write(assignment: Assignment, aligned: Aligned, cameras: dict[str, EncodedCamera], *, manifest: dict[str, object], task: str) -> None:
     config = assignment.config
     write_part(
         assignment.folder,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
+from typing import TypeVar
 
 import msgspec
 import numpy as np
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from services.converter.raw import CameraFrames
@@ -22,6 +22,8 @@ from services.converter.video import JpegDecoder, VideoWriter, bgr_image
 from shared.config import VideoConfig
 from shared.errors import BadRaw
 from shared.lerobot.stats import ImageStats, sample_indices
+
+D = TypeVar("D")
 
 
 class EncodedCamera(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +72,7 @@ def _encode(job: CameraJob, on_frames: Callable[[int], None], stopped: Event) ->
     reader, decoder, stats = _FrameReader(job.frames), JpegDecoder(), ImageStats()
     shown = int(job.indices[0])
     data = reader.read(shown)
-    image = _decoded(decoder, data, job.frames, shown)
+    image = _translated(decoder.decode, data, job.frames, shown)
     width_px, height_px = image.width, image.height
     sampled = set(sample_indices(len(job.indices)))
     with VideoWriter(job.path, width_px=width_px, height_px=height_px, fps=job.fps, config=job.video) as writer:
@@ -79,20 +81,20 @@ def _encode(job: CameraJob, on_frames: Callable[[int], None], stopped: Event) ->
                 raise CancelledError
             if index != shown:
                 shown, data = index, reader.read(index)
-                image = _decoded(decoder, data, job.frames, index)
+                image = _translated(decoder.decode, data, job.frames, index)
                 if (image.width, image.height) != (width_px, height_px):
                     raise _bad(job.frames, index, f"is {image.width}x{image.height} pixels, the frames before are {width_px}x{height_px}")
             if row in sampled:
-                stats.add(bgr_image(data), bgr=True)
+                stats.add(_translated(bgr_image, data, job.frames, index), bgr=True)
             writer.write(image)
             on_frames(1)
     reader.finish()
     return EncodedCamera(width_px=width_px, height_px=height_px, stats=stats, digests=reader.digests)
 
 
-def _decoded(decoder: JpegDecoder, data: bytes, frames: CameraFrames, index: int) -> VideoFrame:
+def _translated(decode: Callable[[bytes], D], data: bytes, frames: CameraFrames, index: int) -> D:
     try:
-        return decoder.decode(data)
+        return decode(data)
     except ValueError as error:
         raise _bad(frames, index, str(error)) from error
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from services.converter.report import Timing
 from shared.config import FilteringConfig
 from shared.errors import BadRaw, Filtered
-from shared.lerobot.layout import TIMESTAMP_TOLERANCE_S
+from shared.lerobot import rows
 
 MAX_RATE_DEVIATION = 0.05
 """How far the base camera's measured rate may lie from fps before rows one per frame would stretch time."""
@@ -73,7 +73,7 @@ def check_rate(base_times_us: NDArray[np.int64], *, camera: str, fps: int) -> No
         raise BadRaw(
             f"images/{camera}",
             f"came at {measured_hz:.2f} frames per second, but one row per frame at fps {fps} would stretch time by "
-            f"{abs(measured_hz / fps - 1):.0%}; set alignment.timeline: uniform, or the true rate as video.fps and target_fps",
+            f"{abs(measured_hz / fps - 1):.1%}; set alignment.timeline: uniform, or the true rate as video.fps and target_fps",
         )
 
 
@@ -83,10 +83,9 @@ def check_length(num_rows: int, fps: int) -> None:
     Raises:
         BadRaw: with the longest episode LeRobot can load at this rate.
     """
-    timestamps = (np.arange(num_rows) / fps).astype(np.float32)
-    wrong = np.abs(np.diff(timestamps) - 1 / fps) > TIMESTAMP_TOLERANCE_S
-    if wrong.any():
-        limit = int(np.argmax(wrong)) + 1
+    row = rows.spacing_error_index(rows.exact_timestamps(num_rows, fps).astype(np.float32), fps)
+    if row is not None:
+        limit = row + 1
         raise BadRaw(
             "episode",
             f"has {num_rows} rows; LeRobot's float32 timestamps carry at most {limit} rows ({limit / fps:.0f} s) at fps {fps}: "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from shared.errors import BadRaw
 BATCH_SAMPLES = 8192
 MAX_TIMESTAMP_US = 4_102_444_800_000_000
 """2100-01-01: a larger value is no microsecond timestamp (nanoseconds, most likely)."""
+
+MAX_VALUE = float(np.finfo(np.float32).max)
+"""Datasets hold joints as float32: a larger value would become infinite."""
 
 MAX_METADATA_BYTES = 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
@@ -56,12 +60,12 @@ def find_episodes(data_path: Path, images_path: Path) -> dict[str, RawEpisode]:
     if not data_path.is_dir():
         raise BadRaw(str(data_path), "is no folder, expected raw episodes; set input.data_path or give --input")
     bucket = _bucket_episodes(data_path, images_path)
-    found = bucket or _local_episodes(_below(data_path, "joints"), _below(images_path, "images"))
+    found = bucket or _local_episodes(_below(data_path, "joints"), _images_folder(data_path, images_path))
     if not found:
         raise BadRaw(str(data_path), "holds no raw episode, expected joints/{task}/{episode}/*.parquet or {episode}/joints/*.parquet")
-    names = [episode.episode_id for episode in found]
+    num_named = Counter(episode.episode_id for episode in found)
     unique = {
-        episode.episode_id if names.count(episode.episode_id) == 1 else f"{episode.joints.parent.name}/{episode.episode_id}": episode
+        episode.episode_id if num_named[episode.episode_id] == 1 else f"{episode.joints.parent.name}/{episode.episode_id}": episode
         for episode in found
     }
     return dict(sorted(unique.items()))
@@ -69,6 +73,15 @@ def find_episodes(data_path: Path, images_path: Path) -> dict[str, RawEpisode]:
 
 def _below(path: Path, name: str) -> Path:
     return path / name if (path / name).is_dir() else path
+
+
+def _images_folder(data_path: Path, images_path: Path) -> Path:
+    """Return the images of the local layout; one path into the joints stands for the images beside them too."""
+    if images_path == data_path:
+        for folder in (data_path.absolute(), data_path.absolute().parent):
+            if folder.name == "joints" and (folder.parent / "images").is_dir():
+                return folder.parent / "images"
+    return _below(images_path, "images")
 
 
 def _bucket_episodes(data_path: Path, images_path: Path) -> list[RawEpisode]:
@@ -176,7 +189,11 @@ class ArmSamples:
             self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
-        self._check_schema()
+        try:
+            self._check_schema()
+        except BadRaw:
+            self.close()
+            raise
         self.num_samples = self._file.metadata.num_rows
 
     def close(self) -> None:
@@ -192,6 +209,9 @@ class ArmSamples:
         missing = [column for column in self._columns if column not in schema.names]
         if missing:
             raise BadRaw(self.name, f"has no column {', '.join(missing)} (found {', '.join(schema.names) or 'none'})")
+        twice = [column for column in self._columns if schema.names.count(column) > 1]
+        if twice:
+            raise BadRaw(self.name, f"has the column {', '.join(twice)} twice, expected every name once")
         beyond = f"joint_{len(self._columns) - 1}"
         if beyond in schema.names:
             raise BadRaw(
@@ -238,15 +258,16 @@ class ArmSamples:
                 raise BadRaw(self.name, f"column {name} has no value in row {first}")
             if index:
                 values[:, index - 1] = column.to_numpy(zero_copy_only=False)
-        finite = np.isfinite(values)
-        if not finite.all():
-            bad_row, joint = np.argwhere(~finite)[0]
+        sound = np.abs(values) <= MAX_VALUE  # NaN compares false
+        if not sound.all():
+            bad_row, joint = np.argwhere(~sound)[0]
             raise BadRaw(self.name, f"column joint_{joint} is {values[bad_row, joint]} in row {row + bad_row}, expected a finite number")
         return batch.column("timestamps").to_numpy().astype(np.int64, copy=False), values
 
     def _check_times(self, times_us: NDArray[np.int64], *, previous_us: int, row: int) -> None:
-        if times_us[0] < 0 or times_us.max() > MAX_TIMESTAMP_US:
-            bad = int(times_us[0]) if times_us[0] < 0 else int(times_us.max())
+        earliest_us, latest_us = int(times_us.min()), int(times_us.max())
+        if earliest_us < 0 or latest_us > MAX_TIMESTAMP_US:  # anywhere in the batch: differences of such times overflow
+            bad = earliest_us if earliest_us < 0 else latest_us
             raise BadRaw(self.name, f"has the timestamp {bad}, expected microseconds between 1970 and 2100")
         steps = np.diff(times_us, prepend=previous_us)
         if (steps <= 0).any():

@@ -56,16 +56,27 @@ async def convert_in_process(
     process = context.Process(target=_work, args=(assignment, sending), daemon=True)
     succeeded = False
     try:
-        await asyncio.to_thread(process.start)
+        await _started(process)
         sending.close()
         result = await _answer(process, receiving, {"frames": on_frames, "started": on_start})
         succeeded = True
         return result
     finally:
+        sending.close()
         receiving.close()
         await _end(process)
         if not succeeded:
             await asyncio.to_thread(shutil.rmtree, assignment.folder, ignore_errors=True)
+
+
+async def _started(process: ForkServerProcess) -> None:
+    """Start the process; where the caller is cancelled meanwhile, end only once there is a process that can be killed."""
+    starting = asyncio.create_task(asyncio.to_thread(process.start))
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await starting
+        raise
 
 
 async def _answer(process: ForkServerProcess, receiving: Connection, listeners: dict[str, Callable[[Any], None]]) -> Converted:
@@ -119,6 +130,7 @@ def _work(assignment: Assignment, sending: Connection) -> None:
     progress = _Progress(sending)
     try:
         message: tuple[str, object] = ("result", convert(assignment, progress.add))
+        progress.flush()
     except EpisodeflowError as error:
         message = ("error", error)
     sending.send(message)
@@ -137,11 +149,17 @@ class _Progress:
         """Count frames; called from several threads."""
         with self._lock:
             self._count += count
-            now_s = time.monotonic()
-            if now_s - self._last_s < PROGRESS_INTERVAL_S:
-                return
-            sent, self._count, self._last_s = self._count, 0, now_s
-            try:
-                self._sending.send(("frames", sent))
-            except BrokenPipeError:
-                os._exit(1)
+            if time.monotonic() - self._last_s >= PROGRESS_INTERVAL_S:
+                self._send()
+
+    def flush(self) -> None:
+        """Send what has not been sent, so that the numbers add up."""
+        with self._lock:
+            self._send()
+
+    def _send(self) -> None:
+        sent, self._count, self._last_s = self._count, 0, time.monotonic()
+        try:
+            self._sending.send(("frames", sent))
+        except BrokenPipeError:
+            os._exit(1)
