@@ -64,9 +64,10 @@ def convert_all(config: StrategyConfig, names: tuple[str, ...], *, max_workers: 
     data_path = Path(str(config.input.data_path)).expanduser()
     images_path = Path(config.input.images_path).expanduser() if config.input.images_path else data_path
     episodes = _selected(find_episodes(data_path, images_path), names, data_path)
+    _check_target(target)
     with _work_folder(target) as scratch:
-        if overwrite:
-            _remove_dataset(target)
+        if overwrite and target.exists():
+            shutil.rmtree(target)
         workers = max_workers or max(1, (os.cpu_count() or 1) // len(config.cameras))
         outcomes = asyncio.run(_Run(config=config, target=target, scratch=scratch).all(episodes, workers))
     _report(outcomes, target)
@@ -104,12 +105,14 @@ def _work_folder(target: Path) -> Iterator[Path]:
         lock.close()
 
 
-def _remove_dataset(target: Path) -> None:
-    if not target.exists():
-        return
-    if any(target.iterdir()) and not (target / "meta" / "info.json").is_file():
-        raise Rejected(f"{target}: is no LeRobot dataset (no meta/info.json), so --overwrite does not remove it; remove it yourself")
-    shutil.rmtree(target)
+def _check_target(target: Path) -> None:
+    """Refuse, before an hour of work, a target that can neither take episodes nor be overwritten."""
+    if target.exists() and not target.is_dir():
+        raise Rejected(f"{target}: is a file, expected the folder of a dataset; choose another --output")
+    if target.is_dir() and any(target.iterdir()) and not (target / layout.INFO_PATH).is_file():
+        raise Rejected(
+            f"{target}: is no LeRobot dataset (no meta/info.json), expected one or an empty folder; choose another --output, or remove it"
+        )
 
 
 class _Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,6 +190,6 @@ def _report(outcomes: list[Outcome], target: Path) -> None:
     console.print(summary_table(outcomes))
     num_failed = sum(outcome.error is not None for outcome in outcomes)
     if num_failed < len(outcomes):
-        console.print(f"dataset: {target}", soft_wrap=True)
+        console.print(f"dataset: {target}", soft_wrap=True, markup=False, highlight=False)
     if num_failed:
         console.print(f"{num_failed} of {len(outcomes)} episodes failed", style="red")

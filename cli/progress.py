@@ -79,7 +79,7 @@ def summary_table(outcomes: list[Outcome]) -> Table:
         column.justify = "right"
     table.columns[-1].overflow = "fold"
     for outcome in outcomes:
-        table.add_row(outcome.name, *_numbers(outcome.converted), _result(outcome))
+        table.add_row(Text(outcome.name), *_numbers(outcome.converted), _result(outcome))
     return table
 
 

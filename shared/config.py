@@ -316,7 +316,8 @@ def decode_strategy(document: Mapping[str, Any], *, place: str, overrides: Mappi
         document, place = settings.merged(document, overrides), "config_overrides"
     config = settings.decode(document, StrategyConfig, place=place)
     # one namespace for arms and cameras: alignment and its report tell streams by name
-    _check_names([stream.name for stream in (*config.robot.arms, *config.cameras)], "robot.arms and cameras", place)
+    names = [*(arm.name for arm in config.robot.arms), *(camera.name for camera in config.cameras)]
+    _check_names(names, "robot.arms and cameras", place)
     _check_names([arm.file_name for arm in config.robot.arms], "robot.arms", place)
     num_base = sum(camera.role == "base" for camera in config.cameras)
     if num_base != 1:
