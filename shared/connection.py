@@ -28,6 +28,7 @@ from nats.aio.subscription import Subscription
 from shared import logs
 from shared.config import NatsConfig
 from shared.errors import BadConfig, BadEvent, BusUnavailable, EpisodeflowError, Refused
+from shared.permissions import inbox_prefix
 
 _log = logs.logger("connection")
 
@@ -59,6 +60,8 @@ class Connection:
         self.addresses = ", ".join(re.sub(r"//[^/@]*@", "//", server) for server in config.servers)
         self._config = config
         self._name = name
+        # Users of the table of permissions have an inbox of their own; a user who may do everything does not mind.
+        self._inbox_prefix = config.inbox_prefix or (inbox_prefix(config.user) if config.user else None)
         self._client = Client()
         self._watchers: set[tuple[str, Watcher]] = set()
         # Set while connected, and for ever once closed: nobody may wait for a connection that cannot come back.
@@ -199,7 +202,7 @@ class Connection:
 
     async def _connect(self, tls: ssl.SSLContext | None) -> None:
         config = self._config
-        options: dict[str, Any] = {"inbox_prefix": config.inbox_prefix} if config.inbox_prefix else {}
+        options: dict[str, Any] = {"inbox_prefix": self._inbox_prefix} if self._inbox_prefix else {}
         try:
             await self._client.connect(
                 servers=list(config.servers),
@@ -264,11 +267,13 @@ class Connection:
         # The client hands the server's words on in lower case; whoever waits knows how the subject is really written.
         subject = next((watched for watched, _ in self._watchers if watched.casefold() == subject.casefold()), subject)
         refusal = Refused(f"the user {self._config.user!r} has no permission for {deed} on {subject}: see config/nats")
-        if deed.casefold() == "subscription":
+        if deed.casefold() == "subscription" and subject.casefold().startswith((self._inbox_prefix or "_INBOX").casefold()):
             # Without its inbox nothing that asks can be answered; the server says so only once.
             self._inbox_denial = Refused(f"{refusal} and nats.inbox_prefix")
             self._tell(self._inbox_denial)
         else:
+            if not any(watched == subject for watched, _ in self._watchers):
+                _log.warning("bus.denied", subject=subject, error=str(refusal))
             self._tell(refusal, subject=subject)
 
     async def _on_disconnected(self) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from shared.bus import Bus
 from shared.config import NatsConfig, StorageConfig, durable_name, source_configs
 from shared.errors import Refused
+from shared.permissions import User, users
 
 _NS_PER_S = 1_000_000_000
 
@@ -68,6 +69,12 @@ def provision_plan(config: StorageConfig) -> Plan:
             uploader_durable(config.conversion.spool.name),
         ),
     )
+
+
+def bus_users(config: StorageConfig) -> tuple[User, ...]:
+    """Return who may do what on the bus of this configuration."""
+    plan = provision_plan(config)
+    return users(stream=plan.stream, subject_by_durable={durable.name: durable.subject for durable in plan.durables})
 
 
 async def provision(bus: Bus, plan: Plan) -> list[Change]:

@@ -105,7 +105,7 @@ async def test_servers_do_not_outlive_a_parent_that_was_killed(tmp_path: Path) -
 async def test_users_can_be_limited_to_subjects(tmp_path: Path) -> None:
     users = (
         NatsUser(name="admin", password=Secret("a")),
-        NatsUser(name="recorder", password=Secret("r"), publish=("episode.ready.>",), subscribe=("_INBOX.>",)),
+        NatsUser(name="recorder", password=Secret("r"), publish=("episode.ready.>",), subscribe=("_INBOX_recorder.>",)),
     )
     async with NatsServer(tmp_path, users=users) as server, await Bus.connect(server.config("recorder"), name="test") as bus:
         with pytest.raises(Refused, match="STREAM"):

@@ -90,7 +90,7 @@ async def test_denied_permission_is_refused_at_once_and_names_the_subject(tmp_pa
 
 
 async def test_denied_inbox_points_at_the_inbox_prefix(tmp_path: Path, connect: BusFactory) -> None:
-    users = (NatsUser(name="viewer", password=Secret("v"), subscribe=("_INBOX_viewer.>",)),)
+    users = (NatsUser(name="viewer", password=Secret("v"), subscribe=("_INBOX_other.>",)),)
     async with NatsServer(tmp_path, users=users) as server:
         bus = await connect(server.config())
 
