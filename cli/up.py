@@ -50,20 +50,21 @@ async def _run(state: StateFolder, wish: Wish) -> None:
     from cli.stack import Stack  # noqa: PLC0415
     from shared.lifecycle import stopped_by_signals  # noqa: PLC0415
 
-    stopping = asyncio.Event()
+    started, stopping = asyncio.Event(), asyncio.Event()
     with stopped_by_signals(stopping):
-        running = asyncio.create_task(_serve(Stack(state, wish, os.environ), stopping))
+        running = asyncio.create_task(_serve(Stack(state, wish, os.environ), started, stopping))
         interrupted = asyncio.create_task(stopping.wait())
         await asyncio.wait({running, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
-        if stopping.is_set() and not state.endpoints_path.exists():
-            running.cancel()  # it is still starting; afterwards it stops by the event
+        if stopping.is_set() and not started.is_set():
+            running.cancel()  # once it has started, it stops by the event
         with suppress(asyncio.CancelledError):
             await running
 
 
-async def _serve(stack: Stack, stopping: asyncio.Event) -> None:
+async def _serve(stack: Stack, started: asyncio.Event, stopping: asyncio.Event) -> None:
     async with stack:
+        started.set()
         for notice in stack.notices:
             click.echo(f"notice: {notice}", err=True)
         show(stack)
