@@ -59,13 +59,18 @@ def read_yaml(path: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfig(str(path), "", f"cannot be read: {error}") from error
     try:
-        document = msgspec.yaml.decode(text) if text.strip() else {}
+        document = msgspec.yaml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadConfig(str(path), "", f"is not valid YAML: {' '.join(str(error).split())}") from error
+    if document is None:  # empty, or comments only
+        return {}
     if not isinstance(document, dict):
         raise BadConfig(str(path), "", f"holds a {type(document).__name__}, expected keys and values")
-    filled = _fill(document, environ, str(path), "")
-    return {} if filled is _UNSET else filled
+    try:
+        filled: dict[str, Any] = _fill(document, environ, str(path), "")
+    except RecursionError as error:
+        raise BadConfig(str(path), "", "is nested too deeply, expected keys of the configuration") from error
+    return filled
 
 
 def decode(document: Mapping[str, Any], struct: type[T], *, place: str) -> T:
