@@ -219,6 +219,13 @@ class LoggingConfig(_Config, frozen=True, kw_only=True):
     backup_count: Annotated[int, msgspec.Meta(ge=0)] = 5
 
 
+class MetricsConfig(_Config, frozen=True, kw_only=True):
+    """Where ``/metrics`` and ``/healthz`` are served; without a port (or with 0) nowhere. Else METRICS_HOST and METRICS_PORT."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+
+
 class TlsConfig(_Config, frozen=True, kw_only=True):
     """Certificates for a TLS connection; a client certificate is optional."""
 
@@ -228,7 +235,7 @@ class TlsConfig(_Config, frozen=True, kw_only=True):
 
 
 class NatsConfig(_Config, frozen=True, kw_only=True):
-    """The event bus. ``stream`` and the durable names derived from it are a contract with operators."""
+    """The event bus. ``stream`` and the durables derived from it are a contract. ``inbox_prefix``: None means ``_INBOX_{user}``."""
 
     servers: tuple[str, ...] = ("nats://localhost:4222",)
     user: str | None = None
@@ -254,6 +261,7 @@ class StorageConfig(_Config, frozen=True, kw_only=True):
     output: TargetConfig = field(default_factory=TargetConfig)
     conversion: ConversionConfig = field(default_factory=ConversionConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
 
 # --- decoding ---------------------------------------------------------------------------------------------
@@ -263,9 +271,7 @@ _NO_TUNING = "the store chooses part sizes and retries itself"
 
 RETIRED_STORAGE_KEYS = {
     "redis.queue_name": _NO_QUEUE,
-    "redis.stream_name": _NO_QUEUE,
-    "redis.consumer_group": _NO_QUEUE,
-    "redis.poll_interval": _NO_QUEUE,
+    **dict.fromkeys(("redis.stream_name", "redis.consumer_group", "redis.poll_interval"), _NO_QUEUE),
     "redis.retry_failed": "failed episodes are republished by an operator",
     "redis.retention_days": "duplicate markers live 7 days",
     "bos.task_name": "the task comes from the episode's metadata.json or the event",
@@ -280,12 +286,10 @@ RETIRED_STORAGE_KEYS = {
     "bos.validation": "use bos.scanner",
     "bos.download.concurrent": "use bos.download.batch_size",
     "bos.download.chunk_size": _NO_TUNING,
-    "bos.download.retry": _NO_TUNING,
-    "bos.download.retry_delay": _NO_TUNING,
+    **dict.fromkeys(("bos.download.retry", "bos.download.retry_delay"), _NO_TUNING),
     "bos.upload.concurrent": "use bos.upload.parallel_uploads",
     "bos.upload.chunk_size": _NO_TUNING,
-    "bos.upload.retry": _NO_TUNING,
-    "bos.upload.retry_delay": _NO_TUNING,
+    **dict.fromkeys(("bos.upload.retry", "bos.upload.retry_delay"), _NO_TUNING),
     "bos.upload.cleanup_local": "the spool is emptied when an upload is acknowledged",
     "bos.upload.overwrite": "a target that already holds the same episode is left as it is",
     "output.bos_pattern": "use output.pattern",
@@ -339,7 +343,7 @@ def load_storage(path: Path, environ: Mapping[str, str]) -> tuple[StorageConfig,
 def decode_storage(document: Mapping[str, Any], environ: Mapping[str, str], *, place: str) -> tuple[StorageConfig, list[str]]:
     """Return a storage document as structs, with the credentials of the environment, and the notices."""
     document, notices = settings.without_retired(document, RETIRED_STORAGE_KEYS, place=place)
-    config = settings.decode(_with_credentials(_renamed(document), environ), StorageConfig, place=place)
+    config = settings.decode(_with_environment(_renamed(document), environ), StorageConfig, place=place)
     names = [source.name for source in source_configs(config, place=place)]
     _check_names(names, "sources", place)
     _check_names([durable_name(name) for name in names], "sources", place)
@@ -377,12 +381,14 @@ def _renamed(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "bos": {**bos, "paths": {_RENAMED_PATHS.get(key, key): value for key, value in paths.items()}}}
 
 
-def _with_credentials(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
-    """Lay the file over the credentials of the environment (BOS_ACCESS_KEY, …): what the file says wins."""
-    found = {
+def _with_environment(document: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Lay the file over the environment (credentials as BOS_ACCESS_KEY, and METRICS_*): what the file says wins."""
+    port = environ.get("METRICS_PORT") or None
+    found: dict[str, dict[str, Any]] = {
         "bos": {"access_key": environ.get("BOS_ACCESS_KEY"), "secret_key": environ.get("BOS_SECRET_KEY")},
         "redis": {"password": environ.get("REDIS_PASSWORD")},
         "nats": {"user": environ.get("NATS_USER"), "password": environ.get("NATS_PASSWORD")},
+        "metrics": {"host": environ.get("METRICS_HOST"), "port": int(port) if port and port.isdecimal() else port},
     }
     defaults = {section: {key: value for key, value in keys.items() if value} for section, keys in found.items()}
     return settings.merged(defaults, {key: value for key, value in document.items() if value is not None})

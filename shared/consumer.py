@@ -12,7 +12,6 @@ is handled twice with the same result.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -24,8 +23,9 @@ import structlog
 from shared import events, logs, verdict
 from shared.bus import Bus
 from shared.errors import BadEvent, BusUnavailable, EpisodeflowError, Rejected, Retryable, WorkerCrashed
-from shared.events import E, EpisodeFailed, EpisodeReady, Reason
+from shared.events import E, EpisodeConverted, EpisodeFailed, EpisodeReady, Reason
 from shared.message import Message
+from shared.metrics import Metrics
 from shared.pull import Puller
 
 _log = logs.logger("consumer")
@@ -84,6 +84,14 @@ class Work(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     on_failed: Callable[[EpisodeFailed, int], Awaitable[None]] | None = None
 
 
+class _Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How the handling of one message ended; ``source`` is None if the event was not readable."""
+
+    outcome: str
+    source: str | None = None
+    num_bytes: int = 0
+
+
 class _Failure(Exception):
     """Carries an error to the one place that settles the message."""
 
@@ -97,9 +105,10 @@ class _Failure(Exception):
 class Consumer(Generic[E]):
     """Runs ``Work`` on a bus until told to stop."""
 
-    def __init__(self, bus: Bus, work: Work[E]) -> None:
+    def __init__(self, bus: Bus, work: Work[E], *, metrics: Metrics | None = None) -> None:
         self._bus = bus
         self._work = work
+        self._metrics = metrics or Metrics(work.stage)
         self._puller = Puller(bus, work.durables)
         self._slots = asyncio.Semaphore(work.slots)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -147,25 +156,27 @@ class Consumer(Generic[E]):
         """Bring one message to its end; every outcome passes ``_record``."""
         started_s = time.monotonic()
         heartbeat = asyncio.create_task(self._heartbeat(message))
-        outcome = "returned"
+        ending = _Ending(outcome="returned")
+        self._metrics.begun(attempt=message.attempt)
         with structlog.contextvars.bound_contextvars(seq=message.seq, attempt=message.attempt, durable=message.durable):
             try:
-                outcome = await self._outcome(message)
+                ending = await self._ending(message)
             except asyncio.CancelledError:
                 await _given_back(message, 0.0)
                 raise
             finally:
                 await _cancelled([heartbeat])
-                self._record(outcome, message, time.monotonic() - started_s)
+                self._record(ending, message, time.monotonic() - started_s)
 
-    async def _outcome(self, message: Message) -> str:
+    async def _ending(self, message: Message) -> _Ending:
         try:
-            await self._worked(message)
+            event, following = await self._worked(message)
         except _Failure as failure:
-            return await self._failed(message, failure)
-        return "done"
+            return _Ending(outcome=await self._failed(message, failure), source=failure.event.source)
+        return _Ending(outcome="done", source=event.source, num_bytes=_num_bytes(following) or _num_bytes(event))
 
-    async def _worked(self, message: Message) -> None:
+    async def _worked(self, message: Message) -> tuple[E, EpisodeReady | None]:
+        """Return the message's event, and the event that followed."""
         try:
             event = events.decode(message.body, self._work.event_type)
         except BadEvent as error:
@@ -174,9 +185,9 @@ class Consumer(Generic[E]):
         if message.attempt > self._work.max_attempts:
             raise _Failure(event, _crash(message.attempt), "crashed")
         with structlog.contextvars.bound_contextvars(source=event.source, episode_id=event.episode_id):
-            await self._handled(message, event)
+            return event, await self._handled(message, event)
 
-    async def _handled(self, message: Message, event: E) -> None:
+    async def _handled(self, message: Message, event: E) -> EpisodeReady | None:
         delivery = Delivery(event=event, subject=message.subject, seq=message.seq, attempt=message.attempt, timestamp_s=message.timestamp_s)
         try:
             following = await self._work.handler(delivery)
@@ -188,6 +199,7 @@ class Consumer(Generic[E]):
             _log.error("handler.broken", error=str(error), error_type=type(error).__name__, exc_info=True)
             raise _Failure(event, error) from error
         await self._acknowledged(message)
+        return following
 
     async def _acknowledged(self, message: Message) -> None:
         try:
@@ -219,6 +231,7 @@ class Consumer(Generic[E]):
         return "failed"
 
     async def _tell(self, failed: EpisodeFailed, seq: int) -> None:
+        self._metrics.failed(source=failed.source, reason=failed.reason, error_type=failed.error_type)
         _log.warning(
             "episode.failed", source=failed.source, episode_id=failed.episode_id, reason=failed.reason, error=failed.error,
             error_type=failed.error_type,
@@ -229,13 +242,23 @@ class Consumer(Generic[E]):
     async def _heartbeat(self, message: Message) -> None:
         while True:
             await asyncio.sleep(self._bus.config.ack_wait_s / 3)
-            if self._bus.is_connected:
-                with contextlib.suppress(BusUnavailable):  # a lost heartbeat costs at worst a second handling
+            try:
+                if self._bus.is_connected:
                     await message.in_progress()
+                    continue
+            except BusUnavailable as error:
+                _log.debug("heartbeat.lost", error=str(error))
+            self._metrics.heartbeat_lost()  # it costs at worst a second handling
 
-    def _record(self, outcome: str, message: Message, duration_s: float) -> None:
+    def _record(self, ending: _Ending, message: Message, duration_s: float) -> None:
+        outcome = ending.outcome
+        self._metrics.ended(outcome, source=ending.source, duration_s=duration_s, num_bytes=ending.num_bytes)
         setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
         _log.info("message.handled", stage=self._work.stage, subject=message.subject, outcome=outcome, duration_s=round(duration_s, 4))
+
+
+def _num_bytes(event: EpisodeReady | None) -> int:
+    return event.num_bytes if isinstance(event, EpisodeConverted) else 0
 
 
 def _crash(attempt: int) -> WorkerCrashed:

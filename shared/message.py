@@ -52,6 +52,12 @@ class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
     state: StreamState
 
 
+class Sequences(msgspec.Struct, frozen=True, kw_only=True):
+    """A place in a stream, as a consumer sees it."""
+
+    stream_seq: int = 0
+
+
 class ConsumerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A durable consumer's configuration as the server words it, and how far it is.
 
@@ -60,6 +66,7 @@ class ConsumerInfo(msgspec.Struct, frozen=True, kw_only=True):
         num_ack_pending: delivered and not settled.
         num_redelivered: of those, delivered more than once.
         num_waiting: pulls that wait for a message: idle workers.
+        ack_floor: everything up to here is settled.
     """
 
     name: str
@@ -68,6 +75,7 @@ class ConsumerInfo(msgspec.Struct, frozen=True, kw_only=True):
     num_ack_pending: int = 0
     num_redelivered: int = 0
     num_waiting: int = 0
+    ack_floor: Sequences = Sequences()
 
 
 Send = Callable[[str, bytes], Awaitable[None]]
