@@ -25,7 +25,7 @@ UNREADABLE_ID = "unreadable"
 
 _UPLOADER = "uploader"
 _HEXADECIMAL = re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{8,}\b")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"(?<!\w)-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _LONGEST_CAUSE = 300
 
 

@@ -136,3 +136,9 @@ def test_status_is_what_the_events_after_the_last_failure_say(steps: list[tuple[
         after = mine[len(mine) - mine[::-1].index("failed") :]
         expected = "recovered" if {"converted", "uploaded"} & set(after) else "retried" if "ready" in after else "open"
         assert found[name].status == expected
+
+
+def test_numbers_inside_names_stay() -> None:
+    text = cause_text(failure_of(failed("a1", "https://s3.bj.example.com: joint_3 is 7 at 1.5e-3 s"), seq=1))
+
+    assert text == "https://s3.bj.example.com: joint_3 is # at # s"

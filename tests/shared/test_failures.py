@@ -1,6 +1,7 @@
 """Reading failures off a real stream, and publishing them again."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from shared.config import StorageConfig
 from shared.consumer import Consumer, Delivery, Work
 from shared.errors import BadEvent, Refused
 from shared.events import EpisodeReady
-from shared.failures import FailureReader, failed_event, history, republish
+from shared.failures import FailureReader, failed_event, first_seq_since, history, republish, stored_at_s
 from shared.provision import ANY_DURABLE
 from tests.cli.labs import Lab, failed, opened_lab, ready, uploaded
 from tests.fixtures_bus import BusFactory, ServerFactory, storage_for
@@ -25,17 +26,33 @@ async def test_history_gives_every_message_once_in_order_over_several_portions(t
     async with opened_lab(tmp_path) as lab:
         await asyncio.gather(*(lab.publish(ready(f"ep{index}"), f"id{index}") for index in range(450)))
 
-        found = [message.seq async for message in history(lab.bus, subjects="episode.>", first_seq=11)]
+        await lab.bus.api("STREAM.MSG.DELETE.EPISODES", {"seq": 200})
 
-        assert found == list(range(11, 451))
-        assert {consumer.name.partition("-")[0] for consumer in await lab.bus.consumer_infos()} == {"converter", "uploader"}
+        found = [stored.seq async for stored in history(lab.bus, first_seq=11, last_seq=440)]
+
+        assert found == [seq for seq in range(11, 441) if seq != 200]
 
 
-async def test_history_of_a_stream_that_is_not_there_says_what_to_do(private_nats: ServerFactory, connect: BusFactory) -> None:
+async def test_first_number_since_a_moment_is_found_by_halving(tmp_path: Path) -> None:
+    async with opened_lab(tmp_path) as lab:
+        for index in range(20):
+            await lab.publish(ready(f"ep{index}"))
+        await lab.bus.api("STREAM.MSG.DELETE.EPISODES", {"seq": 6})
+        stored = await lab.bus.stored(7)
+        assert stored is not None
+
+        found = [await first_seq_since(lab.bus, moment) for moment in (0.0, stored_at_s(stored), time.time() + 60)]
+
+        assert found[0] == 1
+        assert found[1] in {6, 7}
+        assert found[2] == 21
+
+
+async def test_stream_that_is_not_there_is_refused_with_what_to_do(private_nats: ServerFactory, connect: BusFactory) -> None:
     bus = await connect(storage_for(await private_nats(), "lab").nats)
 
     with pytest.raises(Refused, match="episodeflow provision"):
-        await anext(history(bus, subjects="episode.>", first_seq=1))
+        await FailureReader(bus, strategy="nearest").catch_up()
 
 
 async def test_reader_starts_at_the_first_failure_and_goes_on_where_it_was(tmp_path: Path) -> None:
