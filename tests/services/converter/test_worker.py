@@ -239,3 +239,4 @@ async def test_the_process_ends_when_its_parent_is_killed(slow_episode: Path, tm
         assert line == b"encoding\n"
         assert len(family) >= 3  # forkserver, resource tracker, worker
         await poll(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family))
+        assert not (tmp_path / "part/meta/info.json").exists()  # it ended because nobody listens, not because it was done
