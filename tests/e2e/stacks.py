@@ -32,12 +32,16 @@ class Up:
         self.state = state
 
     def endpoints(self) -> Endpoints:
+        """Return what the stack says of itself."""
         return msgspec.json.decode((self.state / "endpoints.json").read_bytes(), type=Endpoints)
 
     async def until_ready(self) -> None:
         async with asyncio.timeout(_READY_TIMEOUT_S):
-            while not (self.state / "endpoints.json").exists():
-                assert self.process.returncode is None, f"up ended with {self.process.returncode}"
+            while True:
+                # After an `up` that was killed, its endpoints are still there until the next one has looked at them.
+                if (self.state / "endpoints.json").exists() and self.endpoints().pids["up"] == self.process.pid:
+                    return
+                assert self.process.returncode is None, f"up ended with {self.process.returncode}: see {self.state}.up.log"
                 await asyncio.sleep(0.05)
 
     async def stop(self, number: signal.Signals = signal.SIGINT) -> int:
