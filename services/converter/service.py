@@ -18,7 +18,7 @@ import msgspec
 
 from services.converter.assignment import Assignment, Converted, RawEpisode
 from services.converter.download import local_episode
-from services.converter.raw import find_episodes
+from services.converter.raw import find_episodes, list_frames
 from services.converter.worker import convert_in_process
 from services.converter.workspace import Workspace
 from shared import logs
@@ -28,6 +28,7 @@ from shared.errors import BadEvent, BadRaw
 from shared.events import EpisodeConverted, EpisodeReady, Name, Strategy
 from shared.ledger import Ledger
 from shared.places import LocalFolders, Places
+from shared.progress import ProgressReporter
 from shared.settings import merged
 from shared.store import StorePool
 from shared.store_file import sync_folder, translated
@@ -78,6 +79,7 @@ class Converter:
         downloads: workspace for raw episodes from a store.
         parts: workspace for datasets that are being made, on the spool's file system.
         batch_size: objects fetched at once.
+        progress: told how far each episode is; None: nobody is.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Converter:
         downloads: Workspace,
         parts: Workspace,
         batch_size: int,
+        progress: ProgressReporter | None = None,
     ) -> None:
         self._ledger = ledger
         self._stores = stores
@@ -100,6 +103,7 @@ class Converter:
         self._downloads = downloads
         self._parts = parts
         self._batch_size = batch_size
+        self._progress = progress or ProgressReporter(None, worker="converter")
 
     async def handle(self, delivery: Delivery[EpisodeReady]) -> EpisodeConverted:
         """Convert one episode and return the event that says where it lies.
@@ -111,11 +115,12 @@ class Converter:
         """
         event = delivery.event
         config = self._recipe.config(event)
-        async with self._raw(event, config) as raw:
+        async with self._progress.reporting(event, "fetching") as report, self._raw(event, config) as raw:
+            report.converting(lambda: _num_frames(raw, config))
             assignment = Assignment(
                 source=event.source, episode_id=event.episode_id, raw=raw, config=config, folder=self._parts.new_folder(), task=event.task
             )
-            converted = await convert_in_process(assignment, on_start=lambda started_s: _log_start(delivery, started_s))
+            converted = await convert_in_process(assignment, report.add, on_start=lambda started_s: _log_start(delivery, started_s))
         strategy = config.alignment.strategy
         path = f"{event.source}/{event.episode_id}_{strategy}/{converted.digest.partition(':')[2][:_DIGEST_DIGITS]}"
         await asyncio.to_thread(_spooled, assignment.folder, self._spool.folder / path)
@@ -142,6 +147,15 @@ def _found(folders: LocalFolders, episode_id: str) -> RawEpisode:
     if episode_id not in episodes:
         raise BadRaw(folders.data_path, f"holds no episode {episode_id} (found {', '.join(list(episodes)[:10])})")
     return episodes[episode_id]
+
+
+def _num_frames(raw: RawEpisode, config: StrategyConfig) -> int:
+    """Estimate the frames to encode; a defect is found by the conversion, with its sentence."""
+    try:
+        frames = list_frames(raw, config.base_camera.name)
+    except (BadRaw, OSError):
+        return 0
+    return len(frames.names) * len(config.cameras) if frames else 0
 
 
 def _spooled(part: Path, target: Path) -> None:

@@ -22,6 +22,7 @@ from shared.errors import BadDataset, BadEvent, StoreUnavailable
 from shared.events import EpisodeConverted, EpisodeUploaded
 from shared.ledger import Ledger
 from shared.places import Place, Places
+from shared.progress import ProgressReporter
 from shared.store import Store, StorePool
 from shared.store_file import sync_folder, translated
 from shared.store_object import TEMPORARY_PREFIX
@@ -38,15 +39,27 @@ class Uploader:
         places: where targets are.
         spool: the folder that converters leave datasets in.
         parallel_uploads: files in flight at once, for one episode.
+        progress: told which episode is being uploaded; None: nobody is.
     """
 
-    def __init__(self, *, bus: Bus, ledger: Ledger, stores: StorePool, places: Places, spool: Path, parallel_uploads: int) -> None:
+    def __init__(
+        self,
+        *,
+        bus: Bus,
+        ledger: Ledger,
+        stores: StorePool,
+        places: Places,
+        spool: Path,
+        parallel_uploads: int,
+        progress: ProgressReporter | None = None,
+    ) -> None:
         self._bus = bus
         self._ledger = ledger
         self._stores = stores
         self._places = places
         self._spool = spool
         self._parallel_uploads = parallel_uploads
+        self._progress = progress or ProgressReporter(None, worker="uploader")
 
     async def handle(self, delivery: Delivery[EpisodeConverted]) -> None:
         """Upload one episode, publish ``episode.uploaded``, remove the spool's folder.
@@ -59,7 +72,8 @@ class Uploader:
         event = delivery.event
         part = self._part(event)
         target = self._places.target(event)
-        await self._brought(event, part, target)
+        async with self._progress.reporting(event, "uploading"):
+            await self._brought(event, part, target)
         fields = {name: getattr(event, name) for name in event.__struct_fields__}
         uploaded = EpisodeUploaded(**fields, uri=target.uri)
         await self._bus.publish(uploaded, message_id=message_id(uploaded, seq=delivery.seq))
