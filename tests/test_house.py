@@ -43,7 +43,11 @@ PURE_LIBRARIES = {"numpy", "msgspec"}
 DOORS = {
     "aiobotocore": {"shared/store_s3.py": "the S3 store"},
     "botocore": {"shared/store_s3.py": "the S3 store", "shared/store_s3_errors.py": "the translation of its errors"},
-    "aiohttp": {"shared/store_s3_errors.py": "aiobotocore lets errors of its HTTP client through"},
+    "aiohttp": {
+        "shared/store_s3_errors.py": "aiobotocore lets errors of its HTTP client through",
+        "shared/health.py": "serves /metrics and /healthz",
+    },
+    "prometheus_client": {"shared/health.py": "the metrics"},
     "nats": {"shared/connection.py": "the bus"},
     "redis": {"shared/ledger.py": "the ledger"},
     "pyarrow": {
