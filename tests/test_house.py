@@ -47,7 +47,7 @@ DOORS = {
         "shared/store_s3_errors.py": "aiobotocore lets errors of its HTTP client through",
         "shared/health.py": "serves /metrics and /healthz",
     },
-    "prometheus_client": {"shared/health.py": "the metrics"},
+    "prometheus_client": {"shared/metrics.py": "the metrics"},
     "nats": {"shared/connection.py": "the bus"},
     "redis": {"shared/ledger.py": "the ledger"},
     "pyarrow": {
