@@ -144,17 +144,22 @@ class Connection:
             problems.append(problem)
             asking.cancel()
 
+        num_cancels = _num_cancels()
         with self.watching(subject, give_up):
             try:
-                return (await asking).data
+                answer = (await asking).data
             except (nats.errors.Error, OSError) as error:
                 raise self._translated(error, subject, len(body)) from error
             except asyncio.CancelledError:
-                if problems and not _is_cancelled():
+                if problems and not _num_cancels():
                     raise problems[0] from None
                 raise
             finally:
                 asking.cancel()
+        if _num_cancels() > num_cancels:
+            # The client's wait swallows a cancellation that meets the answer; the caller's task must not go on.
+            raise asyncio.CancelledError
+        return answer
 
     async def send(self, subject: str, body: bytes, *, reply: str = "") -> None:
         """Send and do not wait; what is sent while the server is away goes out when it is back.
@@ -361,9 +366,9 @@ class Subscribed:
             _log.debug("bus.unsubscribed", error=str(error) or type(error).__name__)
 
 
-def _is_cancelled() -> bool:
+def _num_cancels() -> int:
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return task.cancelling() if task else 0
 
 
 def _is_refusal(message: str) -> bool:

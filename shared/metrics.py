@@ -97,6 +97,10 @@ class Metrics:
         if num_bytes:
             self._bytes.labels(self._service, self._known(source)).inc(num_bytes)
 
+    def announced(self, source: str, *, is_duplicate: bool) -> None:
+        """Count an event that this service published by itself; a duplicate was on the stream already."""
+        self._handled.labels(self._service, self._known(source), "duplicate" if is_duplicate else "done").inc()
+
     def failed(self, *, source: str, reason: str, error_type: str) -> None:
         """Count an episode that failed for good."""
         self._failures.labels(self._service, self._known(source), reason, error_type).inc()

@@ -10,13 +10,17 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from shared import logs
 from shared.bus import Bus
-from shared.config import MetricsConfig
+from shared.config import MetricsConfig, StorageConfig, source_configs
+from shared.consumer import Consumer, Counts, Work
 from shared.errors import EpisodeflowError
+from shared.events import E
 from shared.health import HealthServer
 from shared.metrics import Metrics, QueueState
-from shared.microservice import About, Microservice
+from shared.microservice import About, Microservice, software_version
 
 _log = logs.logger("presence")
 
@@ -82,6 +86,51 @@ class Presence:
                 # An old number would look like a queue that stands still.
                 self._metrics.set_queues([])
                 _log.debug("queues.unknown", error=str(error))
+
+
+def service_metrics(service: str, storage: StorageConfig) -> Metrics:
+    """Return the metrics of a service over the configured sources."""
+    return Metrics(service, version=software_version(), sources=_sources(storage))
+
+
+def about(service: str, storage: StorageConfig, *, spool: str | None = None) -> About:
+    """Return what a service tells about itself."""
+    return About(service=service, sources=_sources(storage), spool=spool)
+
+
+async def run_shown(
+    bus: Bus, work: Work[E], storage: StorageConfig, *, spool: str, stopping: asyncio.Event, stack: contextlib.AsyncExitStack
+) -> Counts:
+    """Run a consumer that others can see, until ``stopping``.
+
+    Args:
+        bus: connected.
+        work: what the service consumes and does; its stage is the service's name.
+        storage: sources, and where metrics are served.
+        spool: what it fills or empties.
+        stopping: set when no more work is to be taken.
+        stack: keeps the service visible while it drains.
+
+    Raises:
+        BadConfig: the address for metrics cannot be listened on.
+        Refused, BusUnavailable: as ``Consumer.run``.
+    """
+    metrics = service_metrics(work.stage, storage)
+    consumer = Consumer(bus, work, metrics=metrics)
+    presence = Presence(
+        bus,
+        storage.metrics,
+        about(work.stage, storage, spool=spool),
+        metrics=metrics,
+        durables=work.durables,
+        counts=lambda: msgspec.structs.asdict(consumer.counts),
+    )
+    await stack.enter_async_context(presence)
+    return await consumer.run(stopping)
+
+
+def _sources(storage: StorageConfig) -> tuple[str, ...]:
+    return tuple(source.name for source in source_configs(storage))
 
 
 async def queue_state(bus: Bus, durable: str, *, now_s: float) -> QueueState:

@@ -18,11 +18,13 @@ from services.converter.workspace import Workspace
 from shared import lifecycle, logs, settings
 from shared.bus import Bus
 from shared.config import StorageConfig, decode_strategy, load_storage, source_configs, spool_folder, temp_folder
-from shared.consumer import Consumer, Counts, Work
+from shared.consumer import Counts, Work
 from shared.errors import BadConfig
 from shared.events import EpisodeReady
 from shared.ledger import Ledger
 from shared.places import resolve
+from shared.presence import run_shown
+from shared.progress import ProgressReporter
 from shared.provision import ANY_DURABLE, converter_durable
 from shared.store import StorePool
 
@@ -94,6 +96,7 @@ async def convert(
         downloads=stack.enter_context(Workspace(here / temp_folder(storage, system_temp=system_temp) / "work")),
         parts=stack.enter_context(Workspace(spool.folder / ".work")),
         batch_size=storage.bos.download.batch_size,
+        progress=ProgressReporter(bus, worker="converter"),
     )
 
     work = Work(
@@ -106,7 +109,7 @@ async def convert(
         grace_s=conversion.grace_s,
         on_failed=ledger.note_failure,
     )
-    return await Consumer(bus, work).run(stopping)
+    return await run_shown(bus, work, storage, spool=spool.name, stopping=stopping, stack=stack)
 
 
 def _durables(storage: StorageConfig, chosen: tuple[str, ...]) -> tuple[str, ...]:

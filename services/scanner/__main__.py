@@ -15,6 +15,7 @@ from shared.bus import Bus
 from shared.config import StorageConfig
 from shared.errors import BadConfig
 from shared.ledger import Ledger
+from shared.presence import Presence, about, service_metrics
 from shared.store import StorePool
 
 
@@ -63,7 +64,11 @@ async def scan(loaded: entry.Loaded, options: Options, *, stopping: asyncio.Even
     stores = await stack.enter_async_context(StorePool(storage.bos))
     ledger = await stack.enter_async_context(Ledger(storage.redis, scan_key=storage.bos.scanner.incremental_key))
     bus = await stack.enter_async_context(await Bus.connect(storage.nats, name="scanner"))
-    scanner = Scanner(bus=bus, ledger=ledger, stores=stores, places=places, config=storage.bos.scanner, strategy=loaded.strategy)
+    metrics = service_metrics("scanner", storage)
+    await stack.enter_async_context(Presence(bus, storage.metrics, about("scanner", storage), metrics=metrics))
+    scanner = Scanner(
+        bus=bus, ledger=ledger, stores=stores, places=places, config=storage.bos.scanner, strategy=loaded.strategy, metrics=metrics
+    )
     return await (scanner.once if options.is_once else scanner.run)(stopping, is_full=options.is_full)
 
 

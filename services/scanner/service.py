@@ -23,6 +23,7 @@ from shared.config import ScannerConfig, StrategyConfig
 from shared.errors import BadConfig, Retryable
 from shared.events import EpisodeReady
 from shared.ledger import Ledger
+from shared.metrics import Metrics
 from shared.places import Place, Places
 from shared.store import StorePool
 
@@ -75,11 +76,21 @@ class Scanner:
         places: where raw episodes are.
         config: interval, smallest number of files, settling time.
         strategy: which arms and cameras an episode has.
+        metrics: count what is announced; None: nobody looks.
     """
 
     def __init__(
-        self, *, bus: Bus, ledger: Ledger, stores: StorePool, places: Places, config: ScannerConfig, strategy: StrategyConfig
+        self,
+        *,
+        bus: Bus,
+        ledger: Ledger,
+        stores: StorePool,
+        places: Places,
+        config: ScannerConfig,
+        strategy: StrategyConfig,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics("scanner")
         self._bus = bus
         self._ledger = ledger
         self._stores = stores
@@ -196,6 +207,7 @@ class Scanner:
         )
         receipt = await self._bus.publish(event, message_id=f"ready:{source}:{found.episode_id}:{strategy}:{found.revision}")
         _log.info("episode.announced", source=source, episode_id=found.episode_id, seq=receipt.seq, duplicate=receipt.duplicate)
+        self._metrics.announced(source, is_duplicate=receipt.duplicate)
         return not receipt.duplicate
 
     def _roots(self) -> dict[str, Place]:

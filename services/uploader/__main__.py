@@ -14,9 +14,11 @@ from services.uploader.service import Uploader
 from shared import entry, settings
 from shared.bus import Bus
 from shared.config import SpoolConfig, StorageConfig, spool_folder
-from shared.consumer import Consumer, Counts, Work
+from shared.consumer import Counts, Work
 from shared.events import EpisodeConverted
 from shared.ledger import Ledger
+from shared.presence import run_shown
+from shared.progress import ProgressReporter
 from shared.provision import uploader_durable
 from shared.store import StorePool
 
@@ -60,6 +62,7 @@ async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.E
         places=places,
         spool=Path.cwd() / spool_folder(storage, system_temp=Path(tempfile.gettempdir())),
         parallel_uploads=storage.bos.upload.parallel_uploads,
+        progress=ProgressReporter(bus, worker="uploader"),
     )
     work = Work(
         stage="uploader",
@@ -71,7 +74,7 @@ async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.E
         grace_s=conversion.grace_s,
         on_failed=ledger.note_failure,
     )
-    return await Consumer(bus, work).run(stopping)
+    return await run_shown(bus, work, storage, spool=conversion.spool.name, stopping=stopping, stack=stack)
 
 
 def with_spool(storage: StorageConfig, name: str) -> StorageConfig:

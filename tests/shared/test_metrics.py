@@ -67,6 +67,15 @@ def test_queue_that_is_no_longer_known_disappears() -> None:
     assert value(metrics, "episodeflow_queue_oldest_age_seconds", durable="converter-robot") is None
 
 
+def test_announced_event_counts_once_and_its_repetition_as_duplicate() -> None:
+    metrics = Metrics("scanner", sources=("bos",))
+    metrics.announced("bos", is_duplicate=False)
+    metrics.announced("bos", is_duplicate=True)
+
+    assert value(metrics, "episodeflow_events_total", stage="scanner", source="bos", outcome="done") == 1
+    assert value(metrics, "episodeflow_events_total", stage="scanner", source="bos", outcome="duplicate") == 1
+
+
 def test_two_registries_of_one_process_do_not_mix() -> None:
     first, second = Metrics("converter"), Metrics("uploader")
     first.heartbeat_lost()
