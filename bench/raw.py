@@ -62,12 +62,7 @@ def make_episode(root: Path, name: str, frames: list[Path], *, num_rows: int) ->
     """Write an episode that gives about ``num_rows`` rows, in the bucket layout, and return its folder."""
     seconds = num_rows / 25 + 0.08
     folder = root / name
-    (folder / "joints").mkdir(parents=True)
-    for number, arm in enumerate(ARMS):
-        times = START_US + 900 * number + np.arange(round(seconds * 250)) * 4000
-        values = np.sin(times[:, None] / 4e5 + np.arange(NUM_JOINTS))
-        columns = {f"joint_{index}": values[:, index] for index in range(NUM_JOINTS)}
-        pq.write_table(pa.table({"timestamps": times, **columns}), folder / "joints" / f"{arm}.parquet")
+    make_joints(folder / "joints", seconds=seconds)
     for number, (camera, rate_hz) in enumerate(CAMERAS.items()):
         (folder / "images" / camera).mkdir(parents=True)
         for index in range(round((seconds - 0.04) * rate_hz)):
@@ -75,6 +70,16 @@ def make_episode(root: Path, name: str, frames: list[Path], *, num_rows: int) ->
             source = frames[(index + 80 * number) % len(frames)]
             _link(source, folder / "images" / camera / f"{time_us}.jpg")
     return folder
+
+
+def make_joints(folder: Path, *, seconds: float) -> None:
+    """Write a parquet file per arm, 250 Hz, each with a phase of its own."""
+    folder.mkdir(parents=True)
+    for number, arm in enumerate(ARMS):
+        times = START_US + 900 * number + np.arange(round(seconds * 250)) * 4000
+        values = np.sin(times[:, None] / 4e5 + np.arange(NUM_JOINTS))
+        columns = {f"joint_{index}": values[:, index] for index in range(NUM_JOINTS)}
+        pq.write_table(pa.table({"timestamps": times, **columns}), folder / f"{arm}.parquet")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import msgspec
+import numpy as np
 
 from bench.raw import make_episode, make_frames, strategy_document
+from services.converter.timelines import nearest_indices
 
 NUM_ROWS = 1000
-PAIRS = 2
+PAIRS = 5
 PRESETS = ("medium", "veryfast")
 
 
@@ -35,13 +37,9 @@ def time_convert(episode_root: Path, work: Path, preset: str) -> float:
     return time.perf_counter() - begin
 
 
-def shown_frames(dataset: Path, episode: Path) -> dict[str, list[Path]]:
-    """Return for each camera the JPEG of every row: the same frames that the command encoded."""
-    from services.converter.timelines import nearest_indices  # noqa: PLC0415
-
+def shown_frames(episode: Path) -> dict[str, list[Path]]:
+    """Return for each camera the JPEG of every row: the same frames that the command encodes."""
     times = {camera.name: sorted(camera.iterdir()) for camera in (episode / "images").iterdir()}
-    import numpy as np  # noqa: PLC0415
-
     base = np.array([int(path.stem) for path in times["cam_left_wrist"]])
     chosen = {}
     for camera, paths in times.items():
@@ -67,7 +65,7 @@ def time_ffmpeg(frames: dict[str, list[Path]], work: Path, preset: str) -> float
         )
         for camera, path in lists.items()
     ]
-    if any([process.wait() for process in processes]):
+    if sum(process.wait() for process in processes):
         raise RuntimeError("ffmpeg failed")
     return time.perf_counter() - begin
 
@@ -77,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         episode = make_episode(work / "raw", "episode_0001", make_frames(work / "frames"), num_rows=NUM_ROWS)
-        frames = shown_frames(work, episode)
+        frames = shown_frames(episode)
         for preset in PRESETS:
             time_convert(work / "raw", work, preset)
             pairs = [(time_convert(work / "raw", work, preset), time_ffmpeg(frames, work, preset)) for _ in range(PAIRS)]

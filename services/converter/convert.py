@@ -89,10 +89,10 @@ def _encode(assignment: Assignment, aligned: Aligned, on_frames: Callable[[int],
 
 def _columns(config: StrategyConfig, rows: Rows) -> dict[str, NDArray[np.float32]]:
     """Return the columns of the dataset: action (N, A*J) or (N, K, A*J), states (N, A*J)."""
-    action = np.concatenate([rows.actions[arm] for arm in planning.action_arms(config)], axis=2)
     chunked = config.alignment.strategy == "chunking"
+    actions = [rows.chunks[arm] if chunked else rows.states[arm] for arm in planning.action_arms(config)]
     states = {key: np.concatenate([rows.states[arm] for arm in arms], axis=1) for key, arms in planning.state_arms(config).items()}
-    return {planning.ACTION_KEY: action if chunked else action[:, 0], **states}
+    return {planning.ACTION_KEY: np.concatenate(actions, axis=-1), **states}
 
 
 def _names(config: StrategyConfig) -> dict[str, list[str]]:

@@ -33,6 +33,7 @@ def alignment_plan(config: StrategyConfig, cameras: Sequence[str], *, joints_fps
         timeline=timeline,
         fps=config.fps,
         arms=tuple(arm.name for arm in config.robot.arms),
+        action_arms=action_arms(config),
         cameras=tuple(cameras),
         base_camera=config.base_camera.name,
         tolerance_us=_us(alignment.tolerance_ms),

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -226,14 +227,41 @@ class ArmSamples:
         if not self._file.metadata.num_rows:
             raise BadRaw(self.name, "has no samples, expected at least one row")
 
-    def batches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Yield times (S,) int64, strictly increasing over all batches, and values (S, J) float64, all finite.
+    def times(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the times alone, (S,) int64, strictly increasing over all batches.
 
         Raises:
-            BadRaw: a missing, NaN or infinite value, or a time that is negative, too late, or not after the one before.
+            BadRaw: no value, or a time that is negative, too late, or not after the one before.
         """
         row, previous_us = 0, -1
-        batches = self._file.iter_batches(BATCH_SAMPLES, columns=self._columns, use_threads=False)
+        for batch in self._read(["timestamps"]):
+            times_us = self._column(batch, "timestamps", row).astype(np.int64)
+            self._check_times(times_us, previous_us=previous_us, row=row)
+            yield times_us
+            row += len(times_us)
+            previous_us = int(times_us[-1])
+
+    def batches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Yield times as ``times`` does, and values (S, J) float64, all finite.
+
+        Raises:
+            BadRaw: as ``times``, or a missing, NaN or infinite value.
+        """
+        row, previous_us = 0, -1
+        for batch in self._read(self._columns):
+            values = np.empty((batch.num_rows, len(self._columns) - 1))
+            for index, name in enumerate(self._columns[1:]):
+                values[:, index] = self._column(batch, name, row)
+            self._check_values(values, row)
+            # A copy: a view would keep the whole batch in memory for as long as its times are needed.
+            times_us = self._column(batch, "timestamps", row).astype(np.int64)
+            self._check_times(times_us, previous_us=previous_us, row=row)
+            yield times_us, values
+            row += len(times_us)
+            previous_us = int(times_us[-1])
+
+    def _read(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        batches = self._file.iter_batches(BATCH_SAMPLES, columns=columns, use_threads=False)
         while True:
             try:
                 batch = next(batches, None)
@@ -241,28 +269,22 @@ class ArmSamples:
                 raise self._damaged(error) from error
             if batch is None:
                 return
-            if not batch.num_rows:
-                continue
-            times_us, values = self._arrays(batch, row)
-            self._check_times(times_us, previous_us=previous_us, row=row)
-            yield times_us, values
-            row += len(times_us)
-            previous_us = int(times_us[-1])
+            if batch.num_rows:
+                yield batch
 
-    def _arrays(self, batch: pa.RecordBatch, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        values = np.empty((batch.num_rows, len(self._columns) - 1))
-        for index, name in enumerate(self._columns):
-            column = batch.column(name)
-            if column.null_count:
-                first = row + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
-                raise BadRaw(self.name, f"column {name} has no value in row {first}")
-            if index:
-                values[:, index - 1] = column.to_numpy(zero_copy_only=False)
+    def _column(self, batch: pa.RecordBatch, name: str, row: int) -> NDArray[Any]:
+        column = batch.column(name)
+        if column.null_count:
+            first = row + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+            raise BadRaw(self.name, f"column {name} has no value in row {first}")
+        values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+        return values
+
+    def _check_values(self, values: NDArray[np.float64], row: int) -> None:
         sound = np.abs(values) <= MAX_VALUE  # NaN compares false
         if not sound.all():
             bad_row, joint = np.argwhere(~sound)[0]
             raise BadRaw(self.name, f"column joint_{joint} is {values[bad_row, joint]} in row {row + bad_row}, expected a finite number")
-        return batch.column("timestamps").to_numpy().astype(np.int64, copy=False), values
 
     def _check_times(self, times_us: NDArray[np.int64], *, previous_us: int, row: int) -> None:
         earliest_us, latest_us = int(times_us.min()), int(times_us.max())

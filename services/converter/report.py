@@ -90,6 +90,13 @@ class Timing:
         self._intervals: list[NDArray[np.int32]] = []
         self._max_gap_us, self._max_gap_at_us = 0, 0
 
+    @classmethod
+    def of(cls, times_us: IntArray) -> Timing:
+        """Return the timing of times (S,) that are all there, S >= 1."""
+        timing = cls()
+        timing.add(times_us)
+        return timing
+
     def add(self, times_us: IntArray) -> None:
         """Add times (S,) that follow those added before."""
         if not self.num_samples:

@@ -22,9 +22,12 @@ from shared.lerobot.info import Feature
 
 Array = NDArray[Any]
 
+ROW_GROUP_ROWS = 2048
+"""LeRobot writes one row group; more of them bound the memory of writing a long episode, and load the same."""
+
 
 def encoded_table(columns: Mapping[str, Array], features: Mapping[str, Feature]) -> bytes:
-    """Return the parquet file of one episode: snappy, one row group, columns in the order of ``features``.
+    """Return the parquet file of one episode: snappy, columns in the order of ``features``, row groups of bounded size.
 
     Args:
         columns: (N,) or (N, …) per feature.
@@ -40,8 +43,7 @@ def encoded_table(columns: Mapping[str, Array], features: Mapping[str, Feature])
     metadata: dict[bytes | str, bytes | str] = {"huggingface": json.dumps({"info": {"features": described}})}
     schema = pa.schema([pa.field(key, array.type) for key, array in zip(features, arrays, strict=True)], metadata=metadata)
     sink = pa.BufferOutputStream()
-    num_rows = len(next(iter(columns.values())))
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="snappy", row_group_size=max(num_rows, 1))
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="snappy", row_group_size=ROW_GROUP_ROWS)
     return bytes(sink.getvalue())
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.converter.alignment import Aligner, AlignmentPlan, Rows, concatenated
+from services.converter.alignment import AlignmentPlan, ArmAligner, Rows, Taken, combined, row_times, shown_frames
 from shared.errors import BadRaw
 
 PLAN = AlignmentPlan(
@@ -18,6 +18,7 @@ PLAN = AlignmentPlan(
     timeline="base",
     fps=25,
     arms=("left", "right"),
+    action_arms=("left", "right"),
     cameras=("front", "side"),
     base_camera="front",
     tolerance_us=20_000,
@@ -58,15 +59,28 @@ def random_streams(seed: int, *, span_us: int = 700_000, lost: float = 0.1) -> S
     return Streams(cameras, arms)
 
 
+def timeline(plan: AlignmentPlan, streams: Streams) -> np.ndarray:
+    every = [*streams.cameras.values(), *(times for times, _ in streams.arms.values())]
+    start_us, end_us = max(int(times[0]) for times in every), min(int(times[-1]) for times in every)
+    return row_times(plan, streams.cameras["front"], start_us=start_us, end_us=end_us)
+
+
+def taken_at_once(plan: AlignmentPlan, arm: str, streams: Streams, times_us: np.ndarray) -> Taken:
+    aligner = ArmAligner(plan, arm)
+    aligner.ask(times_us)
+    aligner.push(*streams.arms[arm])
+    aligner.close()
+    taken = aligner.take()
+    assert taken is not None
+    return taken
+
+
 def aligned(plan: AlignmentPlan, streams: Streams) -> Rows | None:
-    aligner = Aligner(plan)
-    for camera, times in streams.cameras.items():
-        aligner.push_frames(camera, times)
-        aligner.close(camera)
-    for arm, (times, values) in streams.arms.items():
-        aligner.push_samples(arm, times, values)
-        aligner.close(arm)
-    return aligner.take()
+    times_us = timeline(plan, streams)
+    if not len(times_us):
+        return None
+    shown = {camera: shown_frames(plan, frames, times_us) for camera, frames in streams.cameras.items()}
+    return combined(plan, times_us, shown, {arm: taken_at_once(plan, arm, streams, times_us) for arm in streams.arms})
 
 
 def oracle_nearest(times: np.ndarray, target: int) -> int:
@@ -131,7 +145,8 @@ def assert_equals_oracle(plan: AlignmentPlan, streams: Streams) -> int:
         assert {camera: indices[row] for camera, indices in rows.frame_indices.items()} == frames
         for arm, (state, steps, _) in taken.items():
             np.testing.assert_array_equal(rows.states[arm][row], state.astype(np.float32))
-            np.testing.assert_array_equal(rows.actions[arm][row], steps.astype(np.float32))
+            if plan.strategy == "chunking":
+                np.testing.assert_array_equal(rows.chunks[arm][row], steps.astype(np.float32))
     return num_rows
 
 
@@ -164,38 +179,31 @@ def test_short_and_sparse_episodes_equal_a_brute_force_search(seed: int, plan: A
     assert_equals_oracle(plan, random_streams(seed, span_us=span_us, lost=lost))
 
 
-def assert_same_rows(rows: Rows, expected: Rows) -> None:
-    np.testing.assert_array_equal(rows.times_us, expected.times_us)
-    assert (rows.num_dropped, rows.num_held) == (expected.num_dropped, expected.num_held)
-    for kind in ("frame_indices", "states", "actions", "errors_us"):
-        for stream, values in getattr(expected, kind).items():
-            np.testing.assert_array_equal(getattr(rows, kind)[stream], values)
-
-
 @given(seed=st.integers(0, 10_000), plan=st.sampled_from(PLANS), on_gap=st.sampled_from(["drop", "hold"]), data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_rows_are_the_same_whatever_portions_the_streams_come_in(seed: int, plan: AlignmentPlan, on_gap: str, data: st.DataObject) -> None:
+def test_rows_are_the_same_whatever_portions_samples_and_rows_come_in(
+    seed: int, plan: AlignmentPlan, on_gap: str, data: st.DataObject
+) -> None:
     plan = msgspec.structs.replace(plan, on_gap=on_gap, tolerance_us=3000)
     streams = random_streams(seed, lost=0.3)
-    lengths = {name: len(times) for name, times in streams.cameras.items()} | {arm: len(times) for arm, (times, _) in streams.arms.items()}
-    done = dict.fromkeys(lengths, 0)
-    aligner, blocks = Aligner(plan), []
-    while any(done[name] < lengths[name] for name in lengths):
-        name = data.draw(st.sampled_from(sorted(stream for stream in lengths if done[stream] < lengths[stream])))
-        portion = slice(done[name], done[name] + data.draw(st.integers(1, 90)))
-        if name in streams.cameras:
-            aligner.push_frames(name, streams.cameras[name][portion])
-        else:
-            aligner.push_samples(name, streams.arms[name][0][portion], streams.arms[name][1][portion])
-        done[name] = portion.stop
-        if portion.stop >= lengths[name]:
-            aligner.close(name)
-        blocks.append(aligner.take())
+    times_us = timeline(plan, streams)
+    samples_us, values = streams.arms["left"]
+    aligner, portions, num_asked, num_pushed = ArmAligner(plan, "left"), [], 0, 0
+    while num_pushed < len(samples_us):
+        asked, pushed = data.draw(st.integers(0, 4)), data.draw(st.integers(1, 90))
+        aligner.ask(times_us[num_asked : num_asked + asked])
+        aligner.push(samples_us[num_pushed : num_pushed + pushed], values[num_pushed : num_pushed + pushed])
+        num_asked, num_pushed = num_asked + asked, num_pushed + pushed
+        portions.append(aligner.take())
+    aligner.ask(times_us[num_asked:])
+    aligner.close()
+    portions.append(aligner.take())
 
-    found = [block for block in blocks if block is not None]
-    expected = aligned(plan, streams)
-    assert expected is not None
-    assert_same_rows(concatenated(found), expected)
+    found = [portion for portion in portions if portion is not None]
+    expected = taken_at_once(plan, "left", streams, times_us)
+    for field in Taken.__struct_fields__:
+        if getattr(expected, field) is not None:
+            np.testing.assert_array_equal(np.concatenate([getattr(portion, field) for portion in found]), getattr(expected, field))
 
 
 def regular(*, front: list[int], left: list[int]) -> Streams:
@@ -252,17 +260,24 @@ def test_a_sample_exactly_at_the_tolerance_counts_and_one_microsecond_beyond_doe
 
 
 def test_streams_that_do_not_overlap_make_no_row() -> None:
-    assert aligned(PLAN, regular(front=[100_000], left=[200_000, 204_000])) is None
+    assert len(timeline(PLAN, regular(front=[100_000], left=[200_000, 204_000]))) == 0
 
 
 def test_memory_of_an_aligner_does_not_grow_with_the_episode() -> None:
-    aligner = Aligner(PLAN)
-    for camera in PLAN.cameras:
-        aligner.push_frames(camera, np.arange(0, 100_000_000, 40_000))
+    aligner = ArmAligner(PLAN, "left")
+    aligner.ask(np.arange(0, 100_000_000, 40_000))
     for start in range(0, 100_000_000, 4_000_000):
         times = np.arange(start, start + 4_000_000, 4000)
-        for arm in PLAN.arms:
-            aligner.push_samples(arm, times, np.zeros((len(times), 3)))
+        aligner.push(times, np.zeros((len(times), 3)))
         aligner.take()
 
-    assert all(len(buffer.times_us) < 100 for buffer in aligner._joints.values())
+    assert len(aligner._buffer.times_us) < 100
+
+
+def test_only_arms_that_give_the_action_are_chunked() -> None:
+    plan = msgspec.structs.replace(PLAN, strategy="chunking", action_arms=("right",))
+    rows = aligned(plan, random_streams(1))
+
+    assert rows is not None
+    assert list(rows.chunks) == ["right"]
+    assert rows.chunks["right"].shape == (len(rows.times_us), 5, 3)

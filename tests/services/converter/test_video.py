@@ -28,7 +28,9 @@ def write_video(path: Path, images: list[bytes], config: VideoConfig, *, fps: in
 
 def shown_bgr(frame: av.VideoFrame) -> np.ndarray:
     """Convert a limited-range BT.601 frame to BGR in floating point, as the tags say (a fast player rounds)."""
-    planes = [np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].astype(float) for plane in frame.planes]
+    planes = [
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].astype(float) for plane in frame.planes
+    ]
     luma = (planes[0] - 16) * 255 / 219
     blue, red = ((plane.repeat(2, axis=0).repeat(2, axis=1) - 128) * 255 / 224 for plane in planes[1:])
     return np.stack([luma + 1.772 * blue, luma - 0.344136 * blue - 0.714136 * red, luma + 1.402 * red], axis=2)
