@@ -49,7 +49,7 @@ async def first_seq_since(bus: Bus, moment_s: float) -> int:
         BusUnavailable: the server is away.
     """
     state = await _stream_state(bus)
-    low, high = state.first_seq, state.last_seq + 1
+    low, high = max(1, state.first_seq), state.last_seq + 1
     while low < high:
         middle = (low + high) // 2
         stored = await bus.stored(middle, next_on=ALL_SUBJECTS)

@@ -35,6 +35,7 @@ async def test_history_gives_every_message_once_in_order_over_several_portions(t
 
 async def test_first_number_since_a_moment_is_found_by_halving(tmp_path: Path) -> None:
     async with opened_lab(tmp_path) as lab:
+        assert await first_seq_since(lab.bus, 0.0) == 1
         for index in range(20):
             await lab.publish(ready(f"ep{index}"))
         await lab.bus.api("STREAM.MSG.DELETE.EPISODES", {"seq": 6})
