@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
-from shared.entry import DEFAULT_CONFIG
+from shared.entry import DEFAULT_CONFIG, load
 
 
 @click.command("converter")
@@ -26,5 +27,6 @@ def command(config_path: Path, sources: tuple[str, ...], max_workers: int | None
     """
     from services.converter.__main__ import main  # noqa: PLC0415 - the help needs no service
 
+    load(config_path, os.environ)  # a wrong file is one sentence here, as with every command
     arguments = ["--config", str(config_path), *(f"--source={source}" for source in sources)]
     sys.exit(main(arguments + ([f"--max-workers={max_workers}"] if max_workers else [])))

@@ -66,6 +66,8 @@ def basis(wish: Wish, environ: Mapping[str, str]) -> Basis:
     template = wish.template or find_template(storage.conversion.config_template, wish.config)
     if storage.logging.file:
         notices.append(f"{wish.config}: logging.file is not used by `up`: each process has its own file in the folder logs")
+    if storage.metrics.port:
+        notices.append(f"{wish.config}: metrics.port is not used by `up`: its processes on one host cannot share a port")
     return Basis(document=document, storage=storage, template=template, notices=tuple(notices))
 
 
@@ -80,11 +82,12 @@ def storage_document(found: Basis, wish: Wish, state: StateFolder, *, nats_url: 
         redis_port: the embedded ledger, on loopback.
     """
     storage = found.storage
-    sections = {name: found.document.get(name) or {} for name in ("nats", "redis", "logging")}
+    sections = {name: found.document.get(name) or {} for name in ("nats", "redis", "logging", "metrics")}
     document = {key: value for key, value in found.document.items() if value is not None}
     document["nats"] = {key: value for key, value in sections["nats"].items() if key not in _OF_SERVERS} | {"servers": [nats_url]}
     document["redis"] = {key: value for key, value in sections["redis"].items() if key in _KEPT_OF_REDIS}
     document["redis"] |= {"host": "127.0.0.1", "port": redis_port}
+    document["metrics"] = {key: value for key, value in sections["metrics"].items() if key != "port"} | {"port": 0}
     document["logging"] = {key: value for key, value in sections["logging"].items() if key != "file"}
     chosen: dict[str, Any] = {"conversion": {"config_template": str(found.template)}}
     if wish.store is not None:

@@ -60,6 +60,14 @@ def test_log_file_of_its_own_is_not_shared_by_processes_and_a_notice_says_so(tmp
     assert "logging.file is not used by `up`" in basis(Wish(config=config), {}).notices[0]
 
 
+def test_metrics_port_is_not_shared_by_processes_and_a_notice_says_so(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "lab", metrics={"port": 9100})
+    made = document(tmp_path, Wish(config=config), METRICS_PORT="9101")
+
+    assert made["metrics"] == {"port": 0}
+    assert "metrics.port is not used by `up`" in basis(Wish(config=config), {}).notices[0]
+
+
 def test_store_that_is_no_uri_is_refused() -> None:
     with pytest.raises(BadConfig, match="--store: 'data' is no store"):
         basis(Wish(store="data"), {})
