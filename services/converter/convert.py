@@ -24,9 +24,11 @@ from services.converter.alignment import Rows
 from services.converter.assignment import Assignment, Converted
 from services.converter.encoding import CameraJob, EncodedCamera, encode_cameras
 from shared.config import StrategyConfig
+from shared.episode import METADATA_FILE
 from shared.errors import BadRaw, DiskFull
 from shared.lerobot import layout
 from shared.lerobot.part import CameraVideo, write_part
+from shared.lerobot.provenance import rows_digest, sealed
 
 MANIFEST_VERSION = 1
 UNKNOWN_TASK = "unspecified"
@@ -141,16 +143,22 @@ def _manifest(assignment: Assignment, aligned: Aligned, cameras: dict[str, Encod
     """Say what made the part; no wall clock, no host: the same raw episode and recipe give the same bytes."""
     made_by = _made_by(assignment, {camera: encoded.digests for camera, encoded in cameras.items()})
     keys = [layout.camera_key(camera) for camera in cameras]
-    return {
-        "version": MANIFEST_VERSION,
-        "source": assignment.source,
-        "episode_id": assignment.episode_id,
-        "strategy": assignment.config.alignment.strategy,
-        "digest": planning.digest(made_by),
-        "alignment": msgspec.to_builtins(aligned.report),
-        "videos": {key: raw.file_digest(assignment.folder / layout.video_path(key, 0)) for key in keys},
-        **made_by,
-    }
+    metadata = assignment.raw.joints / METADATA_FILE
+    return sealed(
+        {
+            "version": MANIFEST_VERSION,
+            "source": assignment.source,
+            "episode_id": assignment.episode_id,
+            "strategy": assignment.config.alignment.strategy,
+            "digest": planning.digest(made_by),
+            "alignment": msgspec.to_builtins(aligned.report),
+            "videos": {key: raw.file_digest(assignment.folder / layout.video_path(key, 0)) for key in keys},
+            "rows": rows_digest(_columns(assignment.config, aligned.rows)),
+            **made_by,
+            # Beside what decides the bytes: of the metadata only the task does, but it is a raw file like the others.
+            "metadata": {METADATA_FILE: raw.file_digest(metadata)} if metadata.is_file() else {},
+        }
+    )
 
 
 def _task(assignment: Assignment) -> str:
