@@ -163,7 +163,15 @@ def _check(passages: list[Passage]) -> list[float]:
 
 def _show(passages: list[Passage], check_durations_s: list[float]) -> None:
     table = Table(
-        "episode", "frames", "recorded", "ready", "converted", "uploaded", "checked", title="seconds per stage", title_justify="left"
+        Column("episode", no_wrap=True),
+        "frames",
+        "recorded",
+        "ready",
+        "converted",
+        "uploaded",
+        "checked",
+        title="seconds per stage",
+        title_justify="left",
     )
     for passage, check_s in zip(passages, check_durations_s, strict=True):
         seconds = (

@@ -26,9 +26,10 @@ from cli.state import Endpoints, NatsEndpoint, RedisEndpoint, ServiceEndpoint, S
 from shared import logs
 from shared.bus import Bus
 from shared.entry import Loaded, load
-from shared.errors import EpisodeflowError, Refused
+from shared.errors import BadConfig, Refused, Retryable
 from shared.places import Place
 from shared.provision import provision, provision_plan
+from shared.store import StorePool
 from shared.store_uri import parse_uri
 
 _log = logs.logger("stack")
@@ -79,6 +80,7 @@ class Stack:
             self.state.write_storage(document)
             self.loaded = load(self.state.storage_path, self._environ)
             await asyncio.to_thread(self._make_store)
+            await self._check_stores()
             async with await Bus.connect(self.loaded.storage.nats, name="up") as bus:
                 await provision(bus, provision_plan(self.loaded.storage))
             await self._start_services(stack)
@@ -95,9 +97,8 @@ class Stack:
 
     def endpoints(self) -> Endpoints:
         """Return where everything is right now."""
-        storage, places = self.loaded.storage, self.loaded.places()
+        storage = self.loaded.storage
         store = storage.store or f"s3://{storage.bos.bucket}"
-        roots = {source: places.raw_root(source) for source in places.sources if self._has_place(source)}
         services = self._service_endpoints()
         return Endpoints(
             nats=NatsEndpoint(
@@ -110,7 +111,7 @@ class Stack:
             ),
             redis=RedisEndpoint(host="127.0.0.1", port=self._valkey.port, password=self._credentials.redis_password.reveal()),
             store=store,
-            raw={source: root.uri for source, root in roots.items() if isinstance(root, Place)},
+            raw={source: place.uri for source, place in self._raw_places().items()},
             raw_prefix=storage.bos.paths.raw_data_prefix,
             converted_prefix=storage.bos.paths.converted_prefix,
             converted=f"{store.rstrip('/')}/{storage.bos.paths.converted_prefix}".rstrip("/"),
@@ -177,6 +178,20 @@ class Stack:
         if uri.scheme == "file":
             Path(uri.root).mkdir(parents=True, exist_ok=True)
 
+    async def _check_stores(self) -> None:
+        """Make sure that every place of raw episodes can be reached with our credentials; one that is only away may come back.
+
+        Raises:
+            Rejected: a service would end with this error as soon as it started.
+        """
+        async with StorePool(self.loaded.storage.bos) as stores:
+            for place in self._raw_places().values():
+                store = await stores.at(place.root)
+                try:
+                    await store.clock_s()
+                except Retryable as error:
+                    self.notices = (*self.notices, str(error))
+
     def _commands(self) -> dict[str, list[str]]:
         """Return the command line of every service by its name."""
         converters = [f"converter-{index + 1}" for index in range(self._wish.converters)]
@@ -229,11 +244,16 @@ class Stack:
 
     # --- what is told -------------------------------------------------------------------------------------
 
-    def _has_place(self, source: str) -> bool:
-        with suppress(EpisodeflowError):  # `local` without folders
-            self.loaded.places().raw_root(source)
-            return True
-        return False
+    def _raw_places(self) -> dict[str, Place]:
+        """Return where raw episodes lie in a store, by source; the folders of `local` are nobody's store."""
+        places = self.loaded.places()
+        found: dict[str, Place] = {}
+        for source in places.sources:
+            with suppress(BadConfig):  # `local` without folders
+                root = places.raw_root(source)
+                if isinstance(root, Place):
+                    found[source] = root
+        return found
 
     def _service_endpoints(self) -> dict[str, ServiceEndpoint]:
         servers = {

@@ -109,15 +109,16 @@ async def test_killed_up_takes_its_children_along_and_the_next_one_starts(tmp_pa
     assert after.nats == before.nats
 
 
-async def test_service_that_cannot_start_ends_up_with_its_sentence(tmp_path: Path) -> None:
+async def test_store_without_credentials_is_one_sentence_before_any_service_starts(tmp_path: Path) -> None:
     config = write_config(tmp_path / "lab", sources=["lab"], bos={"endpoint": "http://127.0.0.1:1", "bucket": "robots"})
     status, _, err = await run_command(
         "up", "--state", str(tmp_path / "state"), "-c", str(config), environ={"BOS_ACCESS_KEY": "", "BOS_SECRET_KEY": ""}
     )
 
     assert status == 1
-    assert "the scanner ended while starting: " in err
+    assert err.startswith("error: ")
     assert "access_key" in err
+    assert not (tmp_path / "state" / "logs" / "scanner.log").exists()
 
 
 async def test_up_that_is_stopped_while_it_starts_leaves_nothing_running(tmp_path: Path, config: Path) -> None:

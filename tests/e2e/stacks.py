@@ -74,7 +74,12 @@ async def run_command(*arguments: str, environ: Mapping[str, str] | None = None)
     process = await asyncio.create_subprocess_exec(
         EPISODEFLOW, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, **(environ or {})}
     )
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:  # the test ran out of time: nothing may stay behind
+            process.terminate()
+            await process.wait()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
