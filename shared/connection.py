@@ -16,7 +16,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import msgspec
@@ -31,6 +31,7 @@ from shared import logs
 from shared.config import NatsConfig
 from shared.errors import BadConfig, BadEvent, BusUnavailable, EpisodeflowError, Refused
 from shared.permissions import inbox_prefix
+from shared.tls import tls_context
 
 _log = logs.logger("connection")
 
@@ -55,6 +56,15 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None = None
 
 
+class _SecureClient(Client):
+    """Gives its password to no server without TLS: the library itself would, if such a server answers in place of ours."""
+
+    def _connect_command(self) -> bytes:
+        if not self._server_info.get("tls_required"):
+            raise nats.errors.SecureConnWantedError
+        return super()._connect_command()
+
+
 class Connection:
     """A connection to NATS that reconnects for ever. Make it with ``Connection.open``; close it."""
 
@@ -64,7 +74,7 @@ class Connection:
         self._name = name
         # Users of the table of permissions have an inbox of their own; a user who may do everything does not mind.
         self._inbox_prefix = config.inbox_prefix or (inbox_prefix(config.user) if config.user else None)
-        self._client = Client()
+        self._client = _SecureClient() if config.tls or any(server.startswith("tls://") for server in config.servers) else Client()
         self._watchers: set[tuple[str, Watcher]] = set()
         # Set while connected, and for ever once closed: nobody may wait for a connection that cannot come back.
         self._connected_or_closed = asyncio.Event()
@@ -83,7 +93,7 @@ class Connection:
             BadConfig: a server address or a certificate file is wrong.
         """
         connection = cls(config, name=name)
-        connecting = asyncio.create_task(connection._connect(_tls_context(config)))
+        connecting = asyncio.create_task(connection._connect(tls_context(config)))
         first: set[asyncio.Future[Any]] = {connecting, connection._refused}
         try:
             await asyncio.wait(first, timeout=config.connect_timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -122,7 +132,8 @@ class Connection:
             _log.warning("bus.unflushed", error=str(error))
         finally:
             if self._client.options:  # else it was never asked to connect, and its close would fail
-                await asyncio.wait_for(self._client.close(), _CLOSE_TIMEOUT_S)
+                with suppress(nats.errors.Error, OSError):  # a server that went away meanwhile needs no farewell
+                    await asyncio.wait_for(self._client.close(), _CLOSE_TIMEOUT_S)
 
     async def ask(self, subject: str, body: bytes, *, timeout_s: float, headers: dict[str, str] | None = None) -> bytes:
         """Return the answer to one request.
@@ -265,6 +276,20 @@ class Connection:
             raise self._refused.result() if self._refused.done() else self._unanswered()
         connecting.result()
 
+    def _refusal(self) -> Refused:
+        if "certificate" in self._last_error.casefold():
+            return Refused(
+                f"{self.addresses} is not who nats.tls.ca_file vouches for: check that file and the address ({self._last_error})"
+            )
+        if "secure" in self._last_error:
+            return Refused(
+                f"{self.addresses} offers no TLS, which nats.tls wants: check nats.servers, or set tls in the server's configuration"
+            )
+        return Refused(
+            f"{self.addresses} refuses the user {self._config.user!r}: check nats.user and nats.password "
+            f"(NATS_USER, NATS_PASSWORD) ({self._last_error})"
+        )
+
     def _unanswered(self) -> BusUnavailable:
         return BusUnavailable(
             f"nobody answers as NATS at {self.addresses} within {self._config.connect_timeout_s:g} s ({self._last_error}): "
@@ -292,12 +317,7 @@ class Connection:
         if denial:
             self._on_denial(*denial.groups())
         elif _is_refusal(self._last_error) and not self._refused.done():
-            self._refused.set_result(
-                Refused(
-                    f"{self.addresses} refuses the user {self._config.user!r}: check nats.user and nats.password "
-                    f"(NATS_USER, NATS_PASSWORD) ({self._last_error})"
-                )
-            )
+            self._refused.set_result(self._refusal())
         elif not self._closed:
             _log.debug("bus.error", error=self._last_error, error_type=type(error).__name__)
 
@@ -372,17 +392,4 @@ def _num_cancels() -> int:
 
 
 def _is_refusal(message: str) -> bool:
-    return any(sign in message.casefold() for sign in ("authorization", "authentication", "certificate verify failed"))
-
-
-def _tls_context(config: NatsConfig) -> ssl.SSLContext | None:
-    if config.tls is None:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=config.tls.ca_file)
-        if config.tls.cert_file:
-            context.load_cert_chain(config.tls.cert_file, config.tls.key_file)
-    except OSError as error:
-        files = ", ".join(filter(None, (config.tls.ca_file, config.tls.cert_file, config.tls.key_file)))
-        raise BadConfig("nats", "tls", f"{error} (found {files}, expected readable PEM files)") from error
-    return context
+    return any(sign in message.casefold() for sign in ("authorization", "authentication", "certificate verify failed", "secure connection"))
