@@ -82,6 +82,7 @@ class Ledger:
             # Whoever calls decides whether to go on without the ledger; waiting here would hold up conversions.
             retry=Retry(NoBackoff(), 1),
             decode_responses=True,
+            encoding_errors="surrogateescape",  # somebody else's bytes go back as they came
         )
 
     async def __aenter__(self) -> Self:
@@ -180,6 +181,22 @@ class Ledger:
             LedgerUnavailable: Redis does not answer.
         """
         await self._answered(self._redis.set(self._scan_key, key))
+
+    async def listed(self, key: str) -> list[str]:
+        """Return the items of a list that the old design left behind, as they are; none if there is no such list.
+
+        Raises:
+            LedgerUnavailable: Redis does not answer, or the key is no list.
+        """
+        return await self._answered(cast("Awaitable[list[str]]", self._redis.lrange(key, 0, -1)))
+
+    async def unlist(self, key: str, item: str) -> bool:
+        """Remove exactly one item that equals ``item`` from a list; False if it was not there any more.
+
+        Raises:
+            LedgerUnavailable: Redis does not answer, or the key is no list.
+        """
+        return bool(await self._answered(cast("Awaitable[int]", self._redis.lrem(key, 1, item))))
 
     async def _answered(self, asking: Awaitable[T]) -> T:
         try:

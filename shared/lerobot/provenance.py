@@ -3,7 +3,8 @@
 Decides how values are hashed so that renumbering and re-encoding tables do not matter, and how a manifest vouches for
 itself. ``verify_provenance`` reads, never changes; each problem names one file.
 
-A manifest is sealed with a hash over everything else in it, and is written in a fixed form (indented by two): a byte of it that changed shows either as a broken seal or as another form. This finds accidents, not forgers.
+A manifest is sealed with a hash over everything else in it, and is written in a fixed form (indented by two): a byte of
+it that changed shows either as a broken seal or as another form. This finds accidents, not forgers.
 """
 
 from __future__ import annotations
