@@ -32,6 +32,7 @@ SOURCE = "demo"
 _SECONDS = 4.0
 _CONFIG = "demo_storage.yaml"
 _OUTCOME_TIMEOUT_S = 120.0
+_TABLE_WIDTH = 100
 
 
 class Passage(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +183,7 @@ def _show(passages: list[Passage], check_durations_s: list[float]) -> None:
             check_s,
         )
         table.add_row(passage.episode_id, str(passage.frames), *(f"{each:.2f}" for each in seconds))
-    Console().print(table, soft_wrap=True)
+    Console(width=max(Console().width, _TABLE_WIDTH)).print(table)
     for passage in passages:
         click.echo(f"checked dataset: {passage.dataset}")
 
