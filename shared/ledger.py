@@ -196,7 +196,7 @@ class Ledger:
         Raises:
             LedgerUnavailable: Redis does not answer, or the key is no list.
         """
-        return bool(await self._answered(cast("Awaitable[int]", self._redis.lrem(key, 1, item))))
+        return bool(await self._answered(self._redis.lrem(key, 1, item)))
 
     async def _answered(self, asking: Awaitable[T]) -> T:
         try:
