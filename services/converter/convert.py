@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from services.converter import memory, raw
 from services.converter import plan as planning
-from services.converter import raw
 from services.converter.aligned import Aligned, align
 from services.converter.alignment import Rows
 from services.converter.assignment import Assignment, Converted
@@ -51,7 +51,9 @@ def convert(assignment: Assignment, on_frames: Callable[[int], None] = lambda _:
         assignment.folder.mkdir()
         task = _task(assignment)
         aligned = align(assignment)
+        memory.return_freed()
         cameras = _encode(assignment, aligned, on_frames)
+        memory.return_freed()
         manifest = _manifest(assignment, aligned, cameras)
         _write(assignment, aligned, cameras, manifest=manifest, task=task)
     num_rows = len(aligned.rows.times_us)
@@ -183,5 +185,5 @@ def _write(assignment: Assignment, aligned: Aligned, cameras: dict[str, EncodedC
         fps=aligned.plan.fps,
         task=task,
         robot_type=config.robot.type,
-        manifest=manifest,
+        manifest=msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n",
     )

@@ -27,12 +27,25 @@ D = TypeVar("D")
 
 
 class EncodedCamera(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished video: its size in pixels, the statistics of its source images, and the raw files' SHA-256 by name."""
+    """A finished video.
+
+    Attributes:
+        width_px, height_px: its size.
+        stats: statistics of its source images.
+        names: (S,) bytes, every raw file of the camera.
+        sha256: their digests, 32 bytes each, in the same order.
+    """
 
     width_px: int
     height_px: int
     stats: ImageStats
-    digests: dict[str, str]
+    names: NDArray[np.bytes_]
+    sha256: bytes
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of every raw file in hexadecimal, by name; made when asked, for it is large."""
+        return {name.decode(): self.sha256[32 * index : 32 * index + 32].hex() for index, name in enumerate(self.names)}
 
 
 class CameraJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +102,7 @@ def _encode(job: CameraJob, on_frames: Callable[[int], None], stopped: Event) ->
             writer.write(image)
             on_frames(1)
     reader.finish()
-    return EncodedCamera(width_px=width_px, height_px=height_px, stats=stats, digests=reader.digests)
+    return EncodedCamera(width_px=width_px, height_px=height_px, stats=stats, names=job.frames.names, sha256=bytes(reader.sha256))
 
 
 def _translated(decode: Callable[[bytes], D], data: bytes, frames: CameraFrames, index: int) -> D:
@@ -109,7 +122,7 @@ class _FrameReader:
     def __init__(self, frames: CameraFrames) -> None:
         self._frames = frames
         self._next = 0
-        self.digests: dict[str, str] = {}
+        self.sha256 = bytearray()
 
     def read(self, index: int) -> bytes:
         """Return the bytes of a frame, after hashing those before it."""
@@ -128,6 +141,6 @@ class _FrameReader:
             data = path.read_bytes()
         except OSError as error:
             raise _bad(self._frames, index, f"cannot be read: {error.strerror}") from error
-        self.digests[path.name] = hashlib.sha256(data).hexdigest()
+        self.sha256 += hashlib.sha256(data).digest()
         self._next = index + 1
         return data

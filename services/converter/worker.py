@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import TYPE_CHECKING, Any
 
+from services.converter import memory
 from shared.errors import EpisodeflowError, WorkerCrashed
 
 if TYPE_CHECKING:  # whoever starts a worker does without the libraries that only the worker needs
@@ -31,6 +32,7 @@ _PRELOADED = ["__main__", "services.converter.convert"]
 
 def preload() -> None:
     """Start the forkserver, which loads the libraries while the caller goes on, so that no episode waits for them."""
+    memory.prefer_small(os.environ)  # the forkserver and its children inherit it
     multiprocessing.set_forkserver_preload(_PRELOADED)
     forkserver.ensure_running()
 
