@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +53,22 @@ async def connected(configuration: Loaded, *, name: str) -> AsyncIterator[Bus]:
     """
     from shared.bus import Bus  # noqa: PLC0415 - the help needs no bus
 
-    async with await Bus.connect(configuration.storage.nats, name=name) as bus:
-        yield bus
+    with quiet():
+        async with await Bus.connect(configuration.storage.nats, name=name) as bus:
+            yield bus
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep log lines off the standard output inside the block, where scripts read JSON: what a person must know, the command says."""
+    from shared.config import LoggingConfig  # noqa: PLC0415
+    from shared.logs import Logging  # noqa: PLC0415
+
+    logging = Logging.configure(LoggingConfig(level="ERROR", format="console"), stream=sys.stderr)
+    try:
+        yield
+    finally:
+        logging.close()
 
 
 def moment_s(text: str, *, now_s: float) -> float:
