@@ -22,7 +22,7 @@ def command(config_path: Path) -> None:
 
     \b
     Example: episodeflow nats-users -c config/storage.yaml > config/nats/users.conf
-    """  # noqa: D301 - \b keeps click from wrapping the example
+    """
     from shared.config import load_storage  # noqa: PLC0415 - the help needs no configuration
     from shared.entry import environment  # noqa: PLC0415
     from shared.permissions import password_variable, users_text  # noqa: PLC0415

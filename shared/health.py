@@ -103,8 +103,11 @@ class HealthServer:
         is_bus_connected: asked at every request.
 
     Attributes:
+        paths: what it answers.
         url: where it answers; None while it does not.
     """
+
+    paths = ("/metrics", "/healthz", "/livez")
 
     def __init__(self, config: MetricsConfig, *, service: str, metrics: Metrics, is_bus_connected: Callable[[], bool]) -> None:
         self.url: str | None = None
@@ -133,8 +136,8 @@ class HealthServer:
 
     async def _listen(self, stack: contextlib.AsyncExitStack, port: int) -> None:
         application = web.Application()
-        application.add_routes([web.get("/metrics", self._answer_metrics), web.get("/healthz", self._answer_health)])
-        application.add_routes([web.get("/livez", self._answer_life)])
+        handlers = (self._answer_metrics, self._answer_health, self._answer_life)
+        application.add_routes([web.get(path, handler) for path, handler in zip(self.paths, handlers, strict=True)])
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

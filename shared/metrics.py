@@ -72,6 +72,13 @@ class Metrics:
         build = Gauge("episodeflow_build_info", "Always 1; the labels say what runs.", ["service", "version"], registry=registry)
         build.labels(service, version).set(1)
 
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """Return the name of every series, as expressions use it."""
+        suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+        families = cls()._registry.collect()
+        return frozenset(f"{family.name}{suffix}" for family in families for suffix in suffixes.get(family.type, ("",)))
+
     def text(self) -> bytes:
         """Return everything as Prometheus reads it."""
         return generate_latest(self._registry)
