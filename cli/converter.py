@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import click
 
-from shared.entry import DEFAULT_CONFIG, load
+from shared.entry import DEFAULT_CONFIG
 
 
 @click.command("converter")
@@ -25,8 +24,6 @@ def command(config_path: Path, sources: tuple[str, ...], max_workers: int | None
     \b
     Example: episodeflow converter -c config/storage.yaml -s lab_1 --max-workers 2
     """
-    from services.converter.__main__ import main  # noqa: PLC0415 - the help needs no service
+    from services.converter.__main__ import Options, serve  # noqa: PLC0415 - the help needs no service
 
-    load(config_path, os.environ)  # a wrong file is one sentence here, as with every command
-    arguments = ["--config", str(config_path), *(f"--source={source}" for source in sources)]
-    sys.exit(main(arguments + ([f"--max-workers={max_workers}"] if max_workers else [])))
+    sys.exit(serve(config_path, Options(sources=sources, max_workers=max_workers)))
