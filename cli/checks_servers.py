@@ -181,10 +181,9 @@ async def store_findings(configuration: Loaded, *, is_written: bool) -> AsyncIte
     """
     async with StorePool(configuration.storage.bos) as stores:
         for root in _roots(configuration):
-            uri = parse_uri(root)
-            if uri.scheme == "file" and not Path(uri.root).is_dir():
+            if _is_missing(root):
                 yield warn(
-                    "store", f"{uri.root} is no folder here", "mount or make it; an upload makes it, and would fill the disk below a mount"
+                    "store", f"{root} is no folder here", "mount or make it; an upload makes it, and would fill the disk below a mount"
                 )
                 continue
             try:
@@ -199,6 +198,11 @@ async def store_findings(configuration: Loaded, *, is_written: bool) -> AsyncIte
                 )
             else:
                 yield ok("store", f"{root} can be {'written, read and deleted in' if is_written else 'listed'}")
+
+
+def _is_missing(root: str) -> bool:
+    uri = parse_uri(root)
+    return uri.scheme == "file" and not Path(uri.root).is_dir()
 
 
 def _roots(configuration: Loaded) -> Iterator[str]:

@@ -17,9 +17,15 @@ COMMANDS = {
     "up": ("cli.up", "Run the whole system on this machine, without containers."),
     "publish": ("cli.publish", "Announce a raw episode by hand."),
     "provision": ("cli.provision", "Create or update the stream and its consumers."),
+    "nats-users": ("cli.nats_users", "Print the users and permissions of the bus for nats-server."),
     "scanner": ("cli.scanner", "Run the scanner: announces episodes nobody announced."),
     "converter": ("cli.converter", "Run a converter: raw episodes become datasets."),
     "uploader": ("cli.uploader", "Run an uploader: datasets go to their target."),
+    "failed": ("cli.failed", "See what failed and why, and publish it again."),
+    "monitor": ("cli.monitor", "Watch what is pending, in flight, failed and done."),
+    "doctor": ("cli.doctor", "Check files, servers, permissions and disks, and say what to do."),
+    "trace": ("cli.trace", "Say what an episode of a dataset was made from."),
+    "migrate": ("cli.migrate", "Move the tasks of the old Redis lists onto the stream."),
 }
 ALIASES = {"worker": "converter"}
 
