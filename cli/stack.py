@@ -25,10 +25,11 @@ from cli.servers import EmbeddedServer, NatsServer, NatsUser, ValkeyServer
 from cli.state import Endpoints, NatsEndpoint, RedisEndpoint, ServiceEndpoint, StateFolder
 from shared import logs
 from shared.bus import Bus
+from shared.config import StorageConfig
 from shared.entry import Loaded, load
 from shared.errors import BadConfig, Refused, Retryable
 from shared.places import Place
-from shared.provision import provision, provision_plan
+from shared.provision import bus_users, provision, provision_plan
 from shared.store import StorePool
 from shared.store_uri import parse_uri
 
@@ -73,7 +74,7 @@ class Stack:
             self._credentials = self.state.credentials()
             found = basis(self._wish, self._environ)
             self.notices = found.notices
-            await self._start_servers(stack)
+            await self._start_servers(stack, found.storage)
             self._environ |= self._credentials.environ(nats_url=self._nats.url)
             self.state.write_credentials(self._credentials.environ(nats_url=self._nats.url))
             document = storage_document(found, self._wish, self.state, nats_url=self._nats.url, redis_port=self._valkey.port)
@@ -137,10 +138,15 @@ class Stack:
         assert isinstance(server, ValkeyServer)
         return server
 
-    async def _start_servers(self, stack: AsyncExitStack) -> None:
+    def _nats_users(self, storage: StorageConfig) -> tuple[NatsUser, ...]:
+        """Return the person who ran `up`, and every service with what it needs."""
+        passwords = self._credentials.nats_passwords
+        limited = tuple(NatsUser.of(user, passwords[user.name]) for user in bus_users(storage) if user.name in passwords)
+        return (NatsUser(name=self._credentials.nats_user, password=self._credentials.nats_password), *limited)
+
+    async def _start_servers(self, stack: AsyncExitStack, storage: StorageConfig) -> None:
         ports = self.state.server_ports()
-        user = NatsUser(name=self._credentials.nats_user, password=self._credentials.nats_password)
-        nats = NatsServer(self.state.path / "nats", users=(user,))
+        nats = NatsServer(self.state.path / "nats", users=self._nats_users(storage))
         nats.port, nats.monitoring_port = ports.get("nats", 0), ports.get("nats_monitoring", 0)
         valkey = ValkeyServer(self.state.path / "valkey")
         valkey.password, valkey.port = self._credentials.redis_password, ports.get("valkey", 0)

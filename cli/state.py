@@ -22,6 +22,7 @@ import msgspec
 
 from shared.entry import CREDENTIALS_FILE
 from shared.errors import Refused
+from shared.permissions import LIMITED_USERS, password_variable
 from shared.settings import Secret
 
 _OUR_COMMANDS = (b"nats-server", b"valkey-server", b"services.")
@@ -30,11 +31,18 @@ _LEFTOVER_PAUSE_S = 0.05
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
-    """What the embedded servers require of their clients."""
+    """What the embedded servers require of their clients.
+
+    Attributes:
+        nats_user, nats_password: a user of the bus who may do everything: the person who ran `up`.
+        redis_password: of the ledger.
+        nats_passwords: by user of the table of permissions, one for each service.
+    """
 
     nats_user: str
     nats_password: Secret
     redis_password: Secret
+    nats_passwords: dict[str, Secret]
 
     def environ(self, *, nats_url: str) -> dict[str, str]:
         """Return them as the variables that services and the stock `nats` tool read."""
@@ -43,6 +51,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
             "NATS_USER": self.nats_user,
             "NATS_PASSWORD": self.nats_password.reveal(),
             "REDIS_PASSWORD": self.redis_password.reveal(),
+            **{password_variable(user): password.reveal() for user, password in self.nats_passwords.items()},
         }
 
 
@@ -171,6 +180,7 @@ class StateFolder:
             nats_user=known.get("NATS_USER") or "episodeflow",
             nats_password=Secret(known.get("NATS_PASSWORD") or secrets.token_hex(16)),
             redis_password=Secret(known.get("REDIS_PASSWORD") or secrets.token_hex(16)),
+            nats_passwords={user: Secret(known.get(password_variable(user)) or secrets.token_hex(16)) for user in LIMITED_USERS},
         )
 
     def write_credentials(self, environ: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ import msgspec
 from shared import lifecycle, logs, settings
 from shared.config import StorageConfig, StrategyConfig, decode_strategy, load_storage
 from shared.errors import BadConfig, EpisodeflowError
+from shared.permissions import password_variable
 from shared.places import Places, resolve
 
 DEFAULT_CONFIG = Path("config/storage.yaml")
@@ -63,17 +64,18 @@ Story = Callable[[Loaded, asyncio.Event, AsyncExitStack], Awaitable[object]]
 """A service's story: runs until the event is set, opens on the stack, returns its counts."""
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Loaded:
+def load(path: Path, environ: Mapping[str, str], *, service: str | None = None) -> Loaded:
     """Return the storage file, and the strategy file it names.
 
     Args:
         path: the storage file.
         environ: environment variables for ``${NAME}`` and credentials.
+        service: who loads it; None: a person.
 
     Raises:
         BadConfig: a file is missing or wrong; the message names file, key and what was expected.
     """
-    environ = environment(path, environ)
+    environ = environment(path, environ, service=service)
     storage, notices = load_storage(path, environ)
     template_path = find_template(storage.conversion.config_template, path)
     template = settings.read_yaml(template_path, environ)
@@ -81,13 +83,18 @@ def load(path: Path, environ: Mapping[str, str]) -> Loaded:
     return Loaded(path=path, storage=storage, template_path=template_path, template=template, strategy=strategy, notices=tuple(notices))
 
 
-def environment(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(path: Path, environ: Mapping[str, str], *, service: str | None = None) -> dict[str, str]:
     """Return the environment for the storage file at ``path``: the credentials beside it lie over the variables.
+
+    A service that has a password of its own there is its own user of the bus, with no more permissions than it needs.
 
     Raises:
         BadConfig: the credentials cannot be read, or others can read them.
     """
-    return {**environ, **_credentials_beside(path)}
+    beside = _credentials_beside(path)
+    password = beside.get(password_variable(service)) if service else None
+    own = {"NATS_USER": service, "NATS_PASSWORD": password} if service and password else {}
+    return {**environ, **beside, **own}
 
 
 def find_template(template: str, storage_path: Path) -> Path:
@@ -121,7 +128,7 @@ def serve(path: Path, story: Story, *, service: str) -> int:
         service: its name in the log.
     """
     try:
-        loaded = load(path, os.environ)
+        loaded = load(path, os.environ, service=service)
         logging = logs.Logging.configure(loaded.storage.logging)
     except EpisodeflowError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -20,6 +20,9 @@ import msgspec
 ADMIN = "admin"
 """Provisions, backs up, deletes: everything."""
 
+LIMITED_USERS = ("recorder", "scanner", "converter", "uploader", "operator", "monitor")
+"""Everybody else: services, and people who look and publish."""
+
 STATUS_SUBJECT = "episodeflow.status"
 """Services answer on ``episodeflow.status.{service}``."""
 
