@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from pathlib import Path
 
+import aiohttp
+import msgspec
 import psutil
 
 from cli.embedding import Wish
 from cli.stack import Stack
 from cli.state import StateFolder
+from shared.bus import Bus
+from shared.config import NatsConfig
+from shared.connection import Incoming
 
 
 async def test_secrets_of_a_running_stack_show_up_nowhere(tmp_path: Path) -> None:
@@ -31,6 +37,30 @@ async def test_secrets_of_a_running_stack_show_up_nowhere(tmp_path: Path) -> Non
     assert telling <= {"credentials.env", "nats.conf", "valkey.conf"}
     assert {stat.S_IMODE(path.stat().st_mode) & 0o077 for path in files if path.name in telling} == {0}
     assert 'user: "converter"' in users["nats.conf"]
+
+
+async def test_each_service_is_its_own_user_and_answers_the_stock_tool(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    async with Stack(state, Wish(), {"PATH": "/usr/bin:/bin"}) as stack, aiohttp.ClientSession() as session:
+        nats = stack.endpoints().nats
+        async with session.get(f"{nats.monitoring_url}/connz?auth=true") as answer:
+            connections = (await answer.json())["connections"]
+        config = NatsConfig(servers=(nats.url,), user="operator", password=state.credentials().nats_passwords["operator"])
+        async with await Bus.connect(config, name="operator") as bus:
+            pinged: asyncio.Queue[Incoming] = asyncio.Queue()
+            inbox = bus.connection.new_inbox()
+            subscribed = await bus.connection.subscribe(inbox, pinged.put_nowait)
+            await bus.connection.send("$SRV.PING", b"", reply=inbox)
+            async with asyncio.timeout(5):
+                names = {msgspec.json.decode((await pinged.get()).body)["name"] for _ in range(3)}
+            await subscribed.end(drain=False)
+
+    assert {(each["name"].partition("-")[0], each["authorized_user"]) for each in connections} == {
+        ("scanner", "scanner"),
+        ("converter", "converter"),
+        ("uploader", "uploader"),
+    }
+    assert names == {"episodeflow-scanner", "episodeflow-converter", "episodeflow-uploader"}
 
 
 def test_credentials_show_no_secret_in_their_repr(tmp_path: Path) -> None:
