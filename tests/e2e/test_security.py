@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -75,6 +75,32 @@ async def server(tmp_path: Path) -> AsyncIterator[NatsServer]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def lasting_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """The same for all tests that are only refused."""
+    table = tuple(NatsUser.of(user, Secret(secrets.token_hex(8))) for user in bus_users(STORAGE))
+    server = NatsServer(tmp_path_factory.mktemp("bus"), users=table)
+
+    async def start() -> None:
+        await server.start()
+        async with await Bus.connect(server.config("admin"), name="provision") as bus:
+            await provision(bus, provision_plan(STORAGE))
+
+    asyncio.run(start())
+    yield server
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+def as_refused(lasting_server: NatsServer, connect: BusFactory) -> As:
+    """Connect to the lasting server as one of the users."""
+
+    async def connected(user: str) -> Bus:
+        return await connect(lasting_server.config(user), name=user)
+
+    return connected
+
+
 @pytest.fixture
 def as_user(server: NatsServer, connect: BusFactory) -> As:
     """Connect as one of the users, with nothing configured but name and password."""
@@ -139,16 +165,16 @@ async def test_heartbeat_of_the_converter_holds_its_message(server: NatsServer, 
 
 
 @pytest.mark.parametrize("user", [*SERVICES, *PEOPLE])
-async def test_user_publishes_its_own_events_and_is_refused_every_other(as_user: As, user: str) -> None:
-    bus = await as_user(user)
+async def test_user_publishes_its_own_events_and_is_refused_every_other(as_refused: As, user: str) -> None:
+    bus = await as_refused(user)
     published = {stage for stage, event in EVENTS.items() if await _may(bus.publish(event, message_id=f"{user}-{stage}"))}
 
     assert published == MAY_PUBLISH[user]
 
 
 @pytest.mark.parametrize("user", [*SERVICES, *PEOPLE])
-async def test_user_pulls_only_from_its_own_durables(as_user: As, user: str) -> None:
-    bus = await as_user(user)
+async def test_user_pulls_only_from_its_own_durables(as_refused: As, user: str) -> None:
+    bus = await as_refused(user)
     durables = [durable.name for durable in provision_plan(STORAGE).durables]
     asked = {name for name in durables if await _may(_pulled(bus, name))}
 
@@ -169,16 +195,16 @@ async def test_user_pulls_only_from_its_own_durables(as_user: As, user: str) -> 
         f"STREAM.SNAPSHOT.{STREAM}",
     ],
 )
-async def test_nobody_but_the_admin_changes_stream_or_consumers(as_user: As, user: str, call: str) -> None:
-    bus = await as_user(user)
+async def test_nobody_but_the_admin_changes_stream_or_consumers(as_refused: As, user: str, call: str) -> None:
+    bus = await as_refused(user)
 
     with pytest.raises(Refused, match="has no permission"):
         await bus.api(call, {})
 
 
 @pytest.mark.parametrize("user", [*SERVICES, *PEOPLE])
-async def test_user_settles_no_message_of_a_foreign_durable(as_user: As, user: str) -> None:
-    bus = await as_user(user)
+async def test_user_settles_no_message_of_a_foreign_durable(as_refused: As, user: str) -> None:
+    bus = await as_refused(user)
     foreign = {"uploader-default", "converter-robot"} - MAY_CONSUME.get(user, set())
 
     for durable in foreign:
@@ -187,13 +213,13 @@ async def test_user_settles_no_message_of_a_foreign_durable(as_user: As, user: s
 
 @pytest.mark.parametrize("user", [*SERVICES, *PEOPLE])
 @pytest.mark.parametrize("subject", ["episode.>", "_INBOX_admin.>", "_INBOX.>", ">", "$JS.>"])
-async def test_user_hears_neither_the_stream_nor_anothers_inbox(as_user: As, user: str, subject: str) -> None:
-    assert not await _hears(await as_user(user), subject)
+async def test_user_hears_neither_the_stream_nor_anothers_inbox(as_refused: As, user: str, subject: str) -> None:
+    assert not await _hears(await as_refused(user), subject)
 
 
 @pytest.mark.parametrize("user", [*SERVICES, *PEOPLE])
-async def test_inbox_of_every_other_user_is_closed(as_user: As, user: str) -> None:
-    bus = await as_user(user)
+async def test_inbox_of_every_other_user_is_closed(as_refused: As, user: str) -> None:
+    bus = await as_refused(user)
 
     for other in {*SERVICES, *PEOPLE} - {user}:
         assert not await _hears(bus, f"_INBOX_{other}.>")
@@ -262,7 +288,7 @@ async def _hears(bus: Bus, subject: str) -> bool:
     with bus.connection.watching(subject, lambda error: denied.set()):
         subscribed = await bus.connection.subscribe(subject, lambda incoming: None)
         try:
-            await asyncio.wait_for(denied.wait(), 1)
+            await asyncio.wait_for(denied.wait(), 2)
         except TimeoutError:
             return True
         finally:
