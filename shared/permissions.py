@@ -23,6 +23,9 @@ ADMIN = "admin"
 LIMITED_USERS = ("recorder", "scanner", "converter", "uploader", "operator", "monitor")
 """Everybody else: services, and people who look and publish."""
 
+_OWN_PERMISSIONS = "$SYS.REQ.USER.INFO"
+"""Tells a user its own permissions and no other's: what `episodeflow doctor` checks."""
+
 STATUS_SUBJECT = "episodeflow.status"
 """Services answer on ``episodeflow.status.{service}``."""
 
@@ -130,12 +133,13 @@ def _service(name: str, *, publish: tuple[str, ...]) -> User:
         for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{micro_name(name)}", f"$SRV.{verb}.{micro_name(name)}.*")
     )
     subscribe = (f"{inbox_prefix(name)}.>", f"{STATUS_SUBJECT}.{name}", *registered)
-    return User(name=name, publish=publish, subscribe=subscribe, may_respond=True)
+    return User(name=name, publish=(*publish, _OWN_PERMISSIONS), subscribe=subscribe, may_respond=True)
 
 
 def _person(name: str, *, stream: str, publish: tuple[str, ...]) -> User:
     """Somebody who looks at everything, and publishes what ``publish`` says."""
     looking = (
+        _OWN_PERMISSIONS,
         "$JS.API.INFO",
         "$JS.API.STREAM.NAMES",
         "$JS.API.STREAM.LIST",
