@@ -78,7 +78,7 @@ def print_trace(manifest: Mapping[str, Any], *, episode_index: int, is_listed: b
     console.print(_facts(manifest))
     for title, table in (
         ("raw files", _raw(manifest, is_listed=is_listed)),
-        ("alignment", _alignment(manifest)),
+        ("alignment: distance of rows and samples, jitter (p95) and longest gap in ms", _alignment(manifest)),
         ("videos", _videos(manifest)),
     ):
         console.print(Text(f"\n{title}", style="bold"))
@@ -126,7 +126,8 @@ def _raw(manifest: Mapping[str, Any], *, is_listed: bool) -> Table:
 
 
 def _alignment(manifest: Mapping[str, Any]) -> Table:
-    table = _table("stream", "samples", "Hz", "error ms p50/p95/max", "jitter p95 ms", "gap max ms", "held", "repeated", "unused")
+    table = _table("stream", "samples", "Hz", "p50", "p95", "max", "jitter", "gap", "held", "repeated", "unused", gap=1)
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for stream, report in _section(_section(manifest, "alignment"), "streams").items():
@@ -135,7 +136,7 @@ def _alignment(manifest: Mapping[str, Any]) -> Table:
             Text(stream),
             str(report.get("num_samples")),
             f"{report.get('rate_hz', 0.0):.1f}",
-            "/".join(f"{error.get(key, 0.0):.1f}" for key in ("p50_ms", "p95_ms", "max_ms")),
+            *(f"{error.get(key, 0.0):.1f}" for key in ("p50_ms", "p95_ms", "max_ms")),
             f"{jitter.get('p95_ms', 0.0):.1f}",
             f"{report.get('max_gap_ms', 0.0):.1f}",
             *(str(report.get(key, 0)) for key in ("num_held", "num_repeated", "num_unused")),
@@ -163,8 +164,8 @@ def _section(document: Mapping[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _table(*headers: str, header: bool = True) -> Table:
-    table = Table(*(headers or ("", "")), box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=header, header_style="dim")
+def _table(*headers: str, header: bool = True, gap: int = 2) -> Table:
+    table = Table(*(headers or ("", "")), box=None, pad_edge=False, padding=(0, gap, 0, 0), show_header=header, header_style="dim")
     for column in table.columns:
         column.overflow = "fold"
     return table
