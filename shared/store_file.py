@@ -18,10 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from shared import unfinished
 from shared.errors import DiskFull, Refused, StoreUnavailable
 from shared.store_object import TEMPORARY_PREFIX, ObjectInfo, checked_key, checked_prefix
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
 
@@ -145,11 +146,11 @@ def write_file(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     with translated(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("xb") as opened:
+            with unfinished.held(temporary, lambda made: made.touch(exist_ok=False)), temporary.open("wb") as opened:
                 fill(opened)
                 opened.flush()
                 os.fsync(opened.fileno())
-            temporary.replace(path)
+                temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

@@ -18,6 +18,7 @@ import msgspec
 
 from services.converter.assignment import Assignment, Converted, RawEpisode
 from services.converter.download import local_episode
+from services.converter.files import listing
 from services.converter.raw import find_episodes, list_frames
 from services.converter.worker import convert_in_process
 from services.converter.workspace import Workspace
@@ -36,6 +37,7 @@ from shared.store_file import sync_folder, translated
 _log = logs.logger("converter")
 
 _DIGEST_DIGITS = 16
+_NUM_RENAMES = 10
 
 
 class Spool(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             BadEvent: an override tries to move input or output.
         """
         changed = merged({}, event.config_overrides)
-        if "input" in changed or set(changed.get("output", {})) - {"state_keys"}:
+        output = changed.get("output", {})
+        if "input" in changed or not isinstance(output, dict) or set(output) - {"state_keys"}:
             raise BadEvent("config_overrides names input or output: an event may change how an episode is converted, not where files are")
         strategy = event.strategy or self.strategy
         chosen = {"alignment.strategy": strategy} if strategy else {}
@@ -143,10 +146,12 @@ class Converter:
 
 
 def _found(folders: LocalFolders, episode_id: str) -> RawEpisode:
-    episodes = find_episodes(Path(folders.data_path), Path(folders.images_path))
+    data_path, images_path = Path(folders.data_path), Path(folders.images_path)
+    episodes = find_episodes(data_path, images_path)
     if episode_id not in episodes:
-        raise BadRaw(folders.data_path, f"holds no episode {episode_id} (found {', '.join(list(episodes)[:10])})")
-    return episodes[episode_id]
+        raise BadRaw(folders.data_path, f"holds no episode {episode_id} (found {listing(episodes)})")
+    # A path into the joints finds the images beside them, up to two folders above.
+    return msgspec.structs.replace(episodes[episode_id], roots=(data_path, images_path, *data_path.parents[:2]))
 
 
 def _num_frames(raw: RawEpisode, config: StrategyConfig) -> int:
@@ -162,7 +167,7 @@ def _spooled(part: Path, target: Path) -> None:
     """Let the part appear in the spool, durable before anybody is told; one that is there already is the same."""
     with translated(str(target)):
         if target.exists():
-            shutil.rmtree(part)
+            shutil.rmtree(part, ignore_errors=True)
             return
         for path in sorted(part.rglob("*")):
             if path.is_file():
@@ -170,14 +175,23 @@ def _spooled(part: Path, target: Path) -> None:
                     os.fsync(opened.fileno())
         for folder in (*(path for path in part.rglob("*") if path.is_dir()), part):
             sync_folder(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _renamed(part, target)
+
+
+def _renamed(part: Path, target: Path) -> None:
+    """Rename ``part`` to ``target``, whose parents the uploader removes whenever they are empty."""
+    for is_last in (False,) * _NUM_RENAMES + (True,):
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             part.rename(target)
-        except OSError:
-            if not target.exists():
+            sync_folder(target.parent)
+            return
+        except OSError as error:
+            if target.exists():
+                shutil.rmtree(part, ignore_errors=True)
+                return
+            if is_last or not isinstance(error, FileNotFoundError) or not part.exists():
                 raise
-            shutil.rmtree(part)
-        sync_folder(target.parent)
 
 
 def _converted_event(event: EpisodeReady, strategy: Strategy, converted: Converted, *, spool: str, path: str) -> EpisodeConverted:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 _LOCK = "lock"
+_SWEPT = ".swept"
 
 
 class Workspace:
@@ -48,6 +49,9 @@ class Workspace:
 
 
 def _sweep(folder: Path) -> None:
+    if folder.suffix == _SWEPT:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     try:
         lock = (folder / _LOCK).open("r+")
     except OSError:
@@ -55,6 +59,8 @@ def _sweep(folder: Path) -> None:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
+            # A process of the dead owner may still write here for a moment; under another name it finds nothing any more.
+            swept = folder.rename(folder.with_suffix(_SWEPT))
+        except OSError:
+            return  # its owner lives, or somebody else sweeps
+        shutil.rmtree(swept, ignore_errors=True)

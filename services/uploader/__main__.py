@@ -64,6 +64,8 @@ async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.E
         parallel_uploads=storage.bos.upload.parallel_uploads,
         progress=ProgressReporter(bus, worker="uploader"),
     )
+    tidying = asyncio.create_task(uploader.keep_tidy())
+    stack.push_async_callback(_cancelled, tidying)
     work = Work(
         stage="uploader",
         durables=(uploader_durable(conversion.spool.name).name,),
@@ -75,6 +77,11 @@ async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.E
         on_failed=ledger.note_failure,
     )
     return await run_shown(bus, work, storage, spool=conversion.spool.name, stopping=stopping, stack=stack)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def with_spool(storage: StorageConfig, name: str) -> StorageConfig:

@@ -9,24 +9,28 @@ hidden sibling and appears by one rename; everywhere else ``meta/info.json``, se
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import uuid
+import itertools
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 
+from services.uploader.folder import copy_folder, sweep_folder
 from services.uploader.plan import INFO, MANIFEST, Upload, UploadPlan, checked_path, is_complete, manifest_digest, upload_plan
+from services.uploader.spool import Spool
+from shared import logs
 from shared.bus import Bus
 from shared.consumer import Delivery
-from shared.errors import BadDataset, BadEvent, StoreUnavailable
+from shared.errors import BadDataset, BadEvent, EpisodeflowError, Rejected, StoreUnavailable
 from shared.events import EpisodeConverted, EpisodeUploaded
 from shared.ledger import Ledger
 from shared.places import Place, Places
 from shared.progress import ProgressReporter
 from shared.store import Store, StorePool
-from shared.store_file import sync_folder, translated
-from shared.store_object import TEMPORARY_PREFIX
 from shared.verdict import message_id
+
+_log = logs.logger("uploader")
+
+_TIDY_INTERVAL_S = 5.0
+_ROUNDS_PER_FULL = 120
 
 
 class Uploader:
@@ -57,7 +61,7 @@ class Uploader:
         self._ledger = ledger
         self._stores = stores
         self._places = places
-        self._spool = spool
+        self._spool = Spool(spool)
         self._parallel_uploads = parallel_uploads
         self._progress = progress or ProgressReporter(None, worker="uploader")
 
@@ -72,27 +76,70 @@ class Uploader:
         event = delivery.event
         part = self._part(event)
         target = self._places.target(event)
-        async with self._progress.reporting(event, "uploading"):
+        # The same episode twice at once: the second waits, and finds the target complete and the spool's folder gone.
+        async with self._spool.holding(part), self._progress.reporting(event, "uploading"):
             await self._brought(event, part, target)
-        fields = {name: getattr(event, name) for name in event.__struct_fields__}
-        uploaded = EpisodeUploaded(**fields, uri=target.uri)
-        await self._bus.publish(uploaded, message_id=message_id(uploaded, seq=delivery.seq))
-        await self._ledger.note(event.source, event.episode_id, strategy=event.strategy, state="completed", token=event.digest)
-        await asyncio.to_thread(_remove_part, part, self._spool)
+            fields = {name: getattr(event, name) for name in event.__struct_fields__}
+            uploaded = EpisodeUploaded(**fields, uri=target.uri)
+            await self._bus.publish(uploaded, message_id=message_id(uploaded, seq=delivery.seq))
+            await self._ledger.note(event.source, event.episode_id, strategy=event.strategy, state="completed", token=event.digest)
+            await asyncio.to_thread(self._spool.remove, part)
+
+    async def keep_tidy(self) -> None:
+        """Tidy the spool until cancelled: everything in it at the start and now and then, between that only what came again."""
+        await asyncio.to_thread(self._spool.sweep)
+        for round_number in itertools.count():
+            try:
+                await self.tidy(is_full=round_number % _ROUNDS_PER_FULL == 0)
+            except EpisodeflowError as error:
+                _log.debug("spool.untidy", error=str(error))  # nothing is lost but room, and only for now
+            await asyncio.sleep(_TIDY_INTERVAL_S)
+
+    async def tidy(self, *, is_full: bool) -> int:
+        """Remove folders of the spool whose dataset is complete at its target, and return how many.
+
+        A converter that stood still while another one took over brings its dataset when nobody waits for it any more.
+
+        Args:
+            is_full: look at every folder, not only at those that came again after they were removed.
+
+        Raises:
+            BadEvent: a folder belongs to a source that is not configured.
+            StoreUnavailable, Refused: a target cannot be looked at.
+        """
+        num_removed = 0
+        for found in await asyncio.to_thread(self._spool.lying, is_full=is_full):
+            async with self._spool.holding(found.folder):
+                target = self._places.target(found.event)
+                store = await self._stores.at(target.root)
+                if await _holds(store, target, found.digest):
+                    await asyncio.to_thread(self._spool.remove, found.folder)
+                    num_removed += 1
+        return num_removed
 
     def _part(self, event: EpisodeConverted) -> Path:
         if event.dataset is not None:
             raise BadEvent(
                 f"the event names the growing dataset {event.dataset!r}, which this uploader cannot extend: publish it without dataset"
             )
-        part = self._spool / checked_path(event.path)
-        if not part.resolve().is_relative_to(self._spool.resolve()):
-            raise BadEvent(f"the path {event.path!r} leads out of the spool {self._spool}: expected a folder below it")
+        root = self._spool.root
+        part = root / checked_path(event.path)
+        if not part.resolve().is_relative_to(root.resolve()):
+            raise BadEvent(f"the path {event.path!r} leads out of the spool {root}: expected a folder below it")
         return part
 
     async def _brought(self, event: EpisodeConverted, part: Path, target: Place) -> None:
         store = await self._stores.at(target.root)
-        sizes = await asyncio.to_thread(_sizes, part)
+        sizes = await asyncio.to_thread(self._spool.sizes, part)
+        try:
+            await self._sent_unless_there(event, part, target, store=store, sizes=sizes)
+        except Rejected as error:
+            if sizes and not await asyncio.to_thread(part.exists):
+                # Another uploader of this spool (one that is about to end?) was faster and emptied it.
+                raise StoreUnavailable(f"{part}: went away while it was read: its target is looked at again") from error
+            raise
+
+    async def _sent_unless_there(self, event: EpisodeConverted, part: Path, target: Place, *, store: Store, sizes: dict[str, int]) -> None:
         existing = {info.key: info.size_bytes async for info in store.list(target.prefix)}
         manifest = f"{target.prefix}{MANIFEST}"
         existing_digest = manifest_digest(await store.get_bytes(manifest)) if manifest in existing else None
@@ -105,8 +152,10 @@ class Uploader:
         await self._check_digest(part, event)
         folder = store.local_path(target.prefix)
         if folder is not None and not await asyncio.to_thread(folder.exists):
-            await asyncio.to_thread(_copy_folder, part, sizes=sizes, folder=folder)
+            await asyncio.to_thread(copy_folder, part, sizes=sizes, folder=folder)
             return
+        if folder is not None:
+            await asyncio.to_thread(sweep_folder, folder)
         plan = upload_plan(sizes, existing=existing, prefix=target.prefix, digest=event.digest, existing_digest=existing_digest)
         if not plan.is_skipped:
             await self._sent(store, part, plan)
@@ -161,47 +210,8 @@ async def _together(calls: list[Coroutine[None, None, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _sizes(part: Path) -> dict[str, int]:
-    with translated(str(part)):
-        return {path.relative_to(part).as_posix(): path.stat().st_size for path in sorted(part.rglob("*")) if path.is_file()}
-
-
-def _copy_folder(part: Path, *, sizes: dict[str, int], folder: Path) -> None:
-    """Let ``folder`` appear with all files at once; the name beside it is new each time, as two deliveries may overlap."""
-    if INFO not in sizes:
-        raise BadDataset(f"{part / INFO} is missing: publish episode.ready again to convert the episode anew")
-    hidden = folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{uuid.uuid4().hex[:12]}"
-    with translated(str(folder)):
-        try:
-            hidden.mkdir(parents=True)
-            for path, size_bytes in sizes.items():
-                _copy_file(part / path, hidden / path, size_bytes=size_bytes)
-            for below in (hidden, *(path for path in hidden.rglob("*") if path.is_dir())):
-                sync_folder(below)
-            hidden.rename(folder)
-        except BaseException:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
-        sync_folder(folder.parent)
-
-
-def _copy_file(source: Path, target: Path, *, size_bytes: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    if target.stat().st_size != size_bytes:
-        raise StoreUnavailable(f"{target}: expected {size_bytes} bytes: it is copied again")
-    with target.open("rb") as opened:
-        os.fsync(opened.fileno())
-
-
-def _remove_part(part: Path, spool: Path) -> None:
-    """Remove the folder and the empty ones above it, up to the spool."""
-    with translated(str(part)):
-        shutil.rmtree(part, ignore_errors=not part.exists())
-    folder = part.parent
-    while folder != spool:
-        try:
-            folder.rmdir()
-        except OSError:
-            return  # another episode lies there
-        folder = folder.parent
+async def _holds(store: Store, target: Place, digest: str) -> bool:
+    """Say whether the target is complete and holds the dataset with this digest."""
+    if await store.head(f"{target.prefix}{INFO}") is None:
+        return False
+    return manifest_digest(await store.get_bytes(f"{target.prefix}{MANIFEST}")) == digest
