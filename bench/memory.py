@@ -23,7 +23,7 @@ def peak_bytes(raw: Path, work: Path, name: str) -> int:
     between two looks.
     """
     strategy = work / "strategy.yaml"
-    strategy.write_bytes(msgspec.yaml.encode(strategy_document(strategy="chunking", preset="ultrafast")))
+    strategy.write_bytes(msgspec.yaml.encode(strategy_document(strategy="chunking")))
     command = [Path(sys.executable).with_name("episodeflow"), "convert", "-c", strategy, "--input", raw, "--output", work / f"out-{name}"]
     peak = 0
     with subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -45,7 +45,8 @@ def scene(index: int, *, width: int = 640, height: int = 480) -> np.ndarray:
         cv2.circle(texture, centre, 50, (40, 80 + 100 * arm, 200), -1)
         cv2.line(texture, (width // 2, height), centre, (90, 90, 90), 24)
     noise = np.random.default_rng(index).normal(0, 2, texture.shape)
-    return np.clip(texture + noise, 0, 255).astype(np.uint8)
+    noisy: np.ndarray = np.clip(texture + noise, 0, 255).astype(np.uint8)
+    return noisy
 
 
 def make_frames(folder: Path) -> list[Path]:

@@ -31,7 +31,16 @@ def time_convert(episode_root: Path, work: Path, preset: str) -> float:
     strategy = work / f"{preset}.yaml"
     strategy.write_bytes(msgspec.yaml.encode(strategy_document(preset=preset)))
     output = work / f"out-{time.monotonic_ns()}"
-    command = [Path(sys.executable).with_name("episodeflow"), "convert", "-c", strategy, "--input", episode_root, "--output", output]
+    command = [
+        str(Path(sys.executable).with_name("episodeflow")),
+        "convert",
+        "-c",
+        str(strategy),
+        "--input",
+        str(episode_root),
+        "--output",
+        str(output),
+    ]
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - begin
