@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from bench import alignment, latency, memory, speed
+import bench.alignment
+import bench.latency
+import bench.memory
+import bench.speed
 
-BENCHMARKS = {"alignment": alignment.main, "memory": memory.main, "latency": latency.main, "speed": speed.main}
+BENCHMARKS = {
+    "alignment": bench.alignment.main,
+    "memory": bench.memory.main,
+    "latency": bench.latency.main,
+    "speed": bench.speed.main,
+}
 
 
 def main(names: list[str]) -> None:

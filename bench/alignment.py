@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.raw import CAMERAS, START_US, make_joints, strategy_document
-from services.converter.assignment import Assignment, RawEpisode
 from services.converter.aligned import align
+from services.converter.assignment import Assignment, RawEpisode
 from shared.config import decode_strategy
 
 NUM_ROWS = 20_000

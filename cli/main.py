@@ -33,17 +33,17 @@ ALIASES = {"worker": "converter"}
 class _Commands(click.Group):
     """Finds a command in the table and imports its module."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[name][0]).command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         names_by_command = {name: [name, *(alias for alias, command in ALIASES.items() if command == name)] for name in COMMANDS}
         with formatter.section("Commands"):
             formatter.write_dl([(", ".join(names_by_command[name]), text) for name, (_, text) in COMMANDS.items()])

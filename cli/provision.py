@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from shared.entry import DEFAULT_CONFIG
+from cli import operation
 
 if TYPE_CHECKING:
     from shared.config import StorageConfig
 
 
 @click.command("provision")
-@click.option(
-    "-c", "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Storage file (YAML)."
-)
+@operation.config_option
 def command(config_path: Path) -> None:
     """Create the stream and its consumers on NATS, or update them in place.
 
@@ -33,7 +31,8 @@ def command(config_path: Path) -> None:
     storage, notices = load_storage(config_path, environment(config_path, os.environ))
     for notice in notices:
         click.echo(f"notice: {notice}", err=True)
-    asyncio.run(_provisioned(storage))
+    with operation.quiet():
+        asyncio.run(_provisioned(storage))
 
 
 async def _provisioned(storage: StorageConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from shared.entry import DEFAULT_CONFIG, load
+from cli import operation
 from shared.errors import BadConfig
 from shared.events import EpisodeReady, Strategy
 
 if TYPE_CHECKING:
-    from shared.config import NatsConfig
+    from shared.entry import Loaded
     from shared.message import Receipt
 
 _DEADLINE_S = 30.0
@@ -31,9 +30,7 @@ _DEADLINE_S = 30.0
 @click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Value over the strategy file, e.g. video.crf=18; may be repeated."
 )
-@click.option(
-    "-c", "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Storage file (YAML)."
-)
+@operation.config_option
 def command(
     config_path: Path,
     episode_id: str,
@@ -50,11 +47,11 @@ def command(
     \b
     Example: episodeflow publish -e episode_0001 -s local --strategy chunking --set video.crf=18
     """
-    loaded = load(config_path, os.environ)
+    loaded = operation.loaded(config_path)
     event = ready_event(episode_id=episode_id, source=source, strategy=strategy, raw=raw, task=task, changes=changes)
     loaded.places().raw(event)  # an unknown source or a wrong URI is refused here, not by a converter much later
     _check_overrides(loaded.template, event)
-    receipt = asyncio.run(_published(loaded.storage.nats, event))
+    receipt = asyncio.run(_published(loaded, event))
     click.echo(f"published {episode_id} of {source} as message {receipt.seq} of stream {loaded.storage.nats.stream}")
 
 
@@ -107,10 +104,8 @@ def _check_overrides(template: dict[str, Any], event: EpisodeReady) -> None:
         decode_strategy(template, place="--set", overrides=event.config_overrides)
 
 
-async def _published(config: NatsConfig, event: EpisodeReady) -> Receipt:
-    from shared.bus import Bus  # noqa: PLC0415
-
-    async with await Bus.connect(config, name="publish") as bus:
+async def _published(loaded: Loaded, event: EpisodeReady) -> Receipt:
+    async with operation.connected(loaded, name="publish") as bus:
         strategy = event.strategy or "configured"
         message_id = f"ready:{event.source}:{event.episode_id}:{strategy}:{uuid.uuid4().hex}"
         return await bus.publish(event, message_id=message_id, deadline_s=_DEADLINE_S)

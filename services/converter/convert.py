@@ -17,13 +17,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.converter import memory, raw
+from services.converter import memory, quality, raw
 from services.converter import plan as planning
 from services.converter.aligned import Aligned, align
 from services.converter.alignment import Rows
 from services.converter.assignment import Assignment, Converted
 from services.converter.encoding import CameraJob, EncodedCamera, encode_cameras
 from shared.config import StrategyConfig
+from shared.digests import document_digest
 from shared.episode import METADATA_FILE
 from shared.errors import BadRaw, DiskFull
 from shared.lerobot import layout
@@ -116,7 +117,7 @@ def input_digest(assignment: Assignment) -> str:
         for frames in listed
         if frames is not None
     }
-    return planning.digest(_made_by(assignment, digests))
+    return document_digest(_made_by(assignment, digests))
 
 
 def _made_by(assignment: Assignment, frame_digests: dict[str, dict[str, str]]) -> dict[str, object]:
@@ -152,7 +153,7 @@ def _manifest(assignment: Assignment, aligned: Aligned, cameras: dict[str, Encod
             "source": assignment.source,
             "episode_id": assignment.episode_id,
             "strategy": assignment.config.alignment.strategy,
-            "digest": planning.digest(made_by),
+            "digest": document_digest(made_by),
             "alignment": msgspec.to_builtins(aligned.report),
             "videos": {key: raw.file_digest(assignment.folder / layout.video_path(key, 0)) for key in keys},
             "rows": rows_digest(_columns(assignment.config, aligned.rows)),
@@ -167,7 +168,9 @@ def _task(assignment: Assignment) -> str:
     """Return the instruction: the assignment's, the raw episode's, or the task folder's name of the local layout."""
     above = assignment.raw.joints.parent
     of_folder = above.name if above.parent.name == "joints" else None
-    return assignment.task or raw.read_metadata(assignment.raw).task or of_folder or UNKNOWN_TASK
+    task = assignment.task or raw.read_metadata(assignment.raw).task or of_folder or UNKNOWN_TASK
+    quality.check_task(task)
+    return task
 
 
 def _write(assignment: Assignment, aligned: Aligned, cameras: dict[str, EncodedCamera], *, manifest: dict[str, object], task: str) -> None:

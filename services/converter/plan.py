@@ -1,9 +1,8 @@
-"""From a configuration to the rules of one episode: alignment plan, feature names, and the digest of the recipe. Pure."""
+"""From a configuration to the rules of one episode: alignment plan, feature names, and what decides its bytes. Pure."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -72,11 +71,6 @@ def recipe(config: StrategyConfig) -> dict[str, object]:
     document: dict[str, object] = msgspec.to_builtins(config)
     kept = ("robot", "cameras", "alignment", "video")
     return {section: document[section] for section in kept} | {"state_keys": config.output.state_keys}
-
-
-def digest(parts: Mapping[str, object]) -> str:
-    """Return ``sha256:…`` over a document, whatever the order of its keys."""
-    return f"sha256:{hashlib.sha256(msgspec.json.encode(parts, order='sorted')).hexdigest()}"
 
 
 def _us(milliseconds: float) -> int:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.digests import document_digest
 from shared.errors import BadDataset
 from shared.lerobot import layout, rows
 from shared.lerobot.info import Info, read_info
@@ -79,8 +80,7 @@ def rows_digest(columns: Mapping[str, NDArray[Any]]) -> str:
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest with the hash over all its other keys."""
     rest = {key: value for key, value in manifest.items() if key != SEAL}
-    content = json.dumps(rest, sort_keys=True, ensure_ascii=False, allow_nan=False).encode()
-    return {**rest, SEAL: f"sha256:{hashlib.sha256(content).hexdigest()}"}
+    return {**rest, SEAL: document_digest(rest)}
 
 
 def read_manifest(dataset: Path, episode_index: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.converter.plan import action_arms, alignment_plan, digest, joint_names, recipe, state_arms
+from services.converter.plan import action_arms, alignment_plan, joint_names, recipe, state_arms
 from tests.services.converter.episodes import strategy
 
 LEADERS = ("left_master", "right_master")
@@ -70,16 +70,11 @@ def test_the_leaders_are_the_action() -> None:
     assert joint_names(["a", "b"], 2) == ["a_joint_0", "a_joint_1", "b_joint_0", "b_joint_1"]
 
 
-def test_the_digest_ignores_the_order_of_keys_and_nothing_else() -> None:
-    assert digest({"a": 1, "b": {"c": 2, "d": 3}}) == digest({"b": {"d": 3, "c": 2}, "a": 1})
-    assert digest({"a": [1, 2]}) != digest({"a": [2, 1]})
+def test_the_recipe_leaves_places_and_filters_out() -> None:
+    assert recipe(strategy(output__base_path="x", input__data_path="y", filtering__min_frames=3)) == recipe(strategy())
+    assert recipe(strategy(output__state_keys="both")) != recipe(strategy())
 
 
 @pytest.mark.parametrize("key", ["video__crf", "alignment__chunk_size", "robot__joints_per_arm"])
 def test_the_recipe_holds_what_decides_the_bytes(key: str) -> None:
     assert recipe(strategy(**{key: 11})) != recipe(strategy())
-
-
-def test_the_recipe_leaves_places_and_filters_out() -> None:
-    assert recipe(strategy(output__base_path="x", input__data_path="y", filtering__min_frames=3)) == recipe(strategy())
-    assert recipe(strategy(output__state_keys="both")) != recipe(strategy())
