@@ -1,7 +1,7 @@
 """What the configuration files say: a strategy (how episodes are converted) and a storage (where everything is).
 
 ``config/strategies/*.yaml`` decodes into ``StrategyConfig``, ``config/storage.yaml`` into ``StorageConfig``.
-Keys of the old polling design are accepted with a notice (``RETIRED_*``).
+Keys of the old polling design are accepted with a notice (``shared.retired``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from shared import settings
 from shared.episode import ArmConfig, CameraConfig
 from shared.errors import BadConfig
 from shared.events import Name, Strategy
+from shared.retired import RETIRED_STORAGE_KEYS
 from shared.settings import Secret
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -142,9 +143,13 @@ class PathsConfig(_Config, frozen=True, kw_only=True):
 
 
 class ScannerConfig(_Config, frozen=True, kw_only=True):
-    """When a raw episode counts as ready: enough files, all arms and cameras, untouched for ``settle_s`` seconds."""
+    """When a raw episode counts as ready: enough files, all arms and cameras, untouched for ``settle_s`` seconds.
+
+    ``sweep_interval``: seconds between two looks at everything, for names that sort before the scan position.
+    """
 
     interval: Positive = 120.0
+    sweep_interval: Positive = 3600.0
     min_episode_files: Count = 10
     settle_s: NotNegative = 10.0
     incremental_key: str = "bos:last_scanned_key"
@@ -200,12 +205,14 @@ class SpoolConfig(_Config, frozen=True, kw_only=True):
 
 
 class ConversionConfig(_Config, frozen=True, kw_only=True):
-    """Which strategy file is used when an event names none, and how a worker is bounded."""
+    """Which strategy file is used when an event names none, and how workers and single episodes are bounded."""
 
     strategy: Strategy | None = None
     config_template: str = "config/strategies/nearest.yaml"
     max_attempts: Count = 5
     grace_s: NotNegative = 30.0
+    max_memory_mb: Count | None = None
+    max_seconds: Positive | None = None
     spool: SpoolConfig = field(default_factory=SpoolConfig)
 
 
@@ -266,36 +273,6 @@ class StorageConfig(_Config, frozen=True, kw_only=True):
 
 # --- decoding ---------------------------------------------------------------------------------------------
 
-_NO_QUEUE = "episodes travel over NATS JetStream; nothing is polled any more"
-_NO_TUNING = "the store chooses part sizes and retries itself"
-
-RETIRED_STORAGE_KEYS = {
-    "redis.queue_name": _NO_QUEUE,
-    **dict.fromkeys(("redis.stream_name", "redis.consumer_group", "redis.poll_interval"), _NO_QUEUE),
-    "redis.retry_failed": "failed episodes are republished by an operator",
-    "redis.retention_days": "duplicate markers live 7 days",
-    "bos.task_name": "the task comes from the episode's metadata.json or the event",
-    "bos.scanner.timeout": _NO_TUNING,
-    "bos.scanner.max_keys": _NO_TUNING,
-    "bos.scanner.enable_incremental": "use `scanner --full-scan` for a scan from the start",
-    "bos.validation.required_dirs": "arms and cameras come from the strategy file",
-    "bos.validation.check_count_match": "arms and cameras come from the strategy file",
-    "bos.validation.count_tolerance": "arms and cameras come from the strategy file",
-    "bos.validation.min_file_count": "use bos.scanner.min_episode_files",
-    "bos.validation.stable_time": "use bos.scanner.settle_s",
-    "bos.validation": "use bos.scanner",
-    "bos.download.concurrent": "use bos.download.batch_size",
-    "bos.download.chunk_size": _NO_TUNING,
-    **dict.fromkeys(("bos.download.retry", "bos.download.retry_delay"), _NO_TUNING),
-    "bos.upload.concurrent": "use bos.upload.parallel_uploads",
-    "bos.upload.chunk_size": _NO_TUNING,
-    **dict.fromkeys(("bos.upload.retry", "bos.upload.retry_delay"), _NO_TUNING),
-    "bos.upload.cleanup_local": "the spool is emptied when an upload is acknowledged",
-    "bos.upload.overwrite": "a target that already holds the same episode is left as it is",
-    "output.bos_pattern": "use output.pattern",
-    "conversion.output_fps": "use video.fps in the strategy file",
-    "conversion.chunk_size": "use alignment.chunk_size in the strategy file",
-}
 _RENAMED_PATHS = {"raw_data": "raw_data_prefix", "converted": "converted_prefix"}
 
 

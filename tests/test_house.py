@@ -36,6 +36,7 @@ PURE_FILES = {
     "shared/lerobot/rows.py",
     "shared/lerobot/stats.py",
     "shared/message.py",
+    "shared/retired.py",
     "shared/settings.py",
     "shared/store_object.py",
     "shared/verdict.py",

@@ -5,6 +5,10 @@ claim. A crash between the two publishes again with the same message id, which t
 could claim and never publish. Two scanners at once send the same id, too. For an episode that the ledger has as
 ``ready`` with another content (files came late), the claim of the new revision decides, then it is published. One
 that the ledger has as converted, completed or failed was announced by its producer and is left alone.
+
+The position makes a scan cheap and blind: a name that sorts before it is never seen again. So the loop sweeps, from the
+start, once in a while. Markers live seven days, so a sweep asks the store whether an unknown episode has its dataset
+already; only a person (``--full-scan``) may want all of them announced again.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from shared.config import ScannerConfig, StrategyConfig
 from shared.errors import BadConfig, Retryable
 from shared.events import EpisodeReady
 from shared.ledger import Ledger
+from shared.lerobot.layout import INFO_PATH
 from shared.metrics import Metrics
 from shared.places import Place, Places
 from shared.store import StorePool
@@ -110,9 +115,12 @@ class Scanner:
             Rejected: the store or the bus refuses us.
         """
         total = Summary()
+        swept_s = time.monotonic()
         while not stopping.is_set():
-            scanned = await self._tried(is_full=is_full)
+            is_sweep = not is_full and time.monotonic() - swept_s >= self._config.sweep_interval
+            scanned = await self._tried(is_full=is_full, is_sweep=is_sweep)
             if scanned is not None:
+                swept_s = time.monotonic() if is_full or is_sweep else swept_s
                 is_full = False
                 total = msgspec.structs.replace(total + scanned, waiting=scanned.waiting, settles_in_s=scanned.settles_in_s)
             await _stopped_within(stopping, self._config.interval)
@@ -139,27 +147,31 @@ class Scanner:
             await _stopped_within(stopping, math.ceil(scanned.settles_in_s) + 0.1)
         return total
 
-    async def scan(self, *, is_full: bool) -> Summary:
+    async def scan(self, *, is_full: bool, is_sweep: bool = False) -> Summary:
         """List every source once and publish what is ready.
+
+        Args:
+            is_full: from the start, whatever the position.
+            is_sweep: from the start too, but without the episodes whose dataset is there.
 
         Raises:
             StoreUnavailable, LedgerUnavailable, BusUnavailable: try again later; nothing is lost.
             Refused: credentials, bucket or folder.
         """
-        positions = _decoded(None if is_full else await self._ledger.scan_position())
+        positions = _decoded(None if is_full or is_sweep else await self._ledger.scan_position())
         total = Summary()
         for source, root in self._roots().items():
             position = Position(positions.get(source, positions.get("")))
-            total += await self._scan_source(source, root, position)
+            total += await self._scan_source(source, root, position, is_sweep=is_sweep)
             if position.key is not None:
                 positions[source] = position.key
         await self._remember(positions)
         return total
 
-    async def _tried(self, *, is_full: bool) -> Summary | None:
+    async def _tried(self, *, is_full: bool, is_sweep: bool = False) -> Summary | None:
         started_s = time.monotonic()
         try:
-            summary = await self.scan(is_full=is_full)
+            summary = await self.scan(is_full=is_full, is_sweep=is_sweep)
         except Retryable as error:
             _log.warning("scan.postponed", error=str(error), error_type=type(error).__name__)
             return None
@@ -167,7 +179,7 @@ class Scanner:
         _log.info("scan.done", num_episodes=summary.found, num_published=len(summary.published), duration_s=duration_s)
         return summary
 
-    async def _scan_source(self, source: str, root: Place, position: Position) -> Summary:
+    async def _scan_source(self, source: str, root: Place, position: Position, *, is_sweep: bool) -> Summary:
         store = await self._stores.at(root.root)
         now_s = await store.clock_s()
         listing = store.list(root.prefix, start_after=start_after(position.key, root.prefix))
@@ -180,11 +192,11 @@ class Scanner:
             if not found.is_ready:
                 waiting.append(Waiting(source=source, episode_id=found.episode_id, why=found.why))
                 settles_in_s = max(settles_in_s, found.settles_in_s if found.is_settling else 0.0)
-            elif await self._announced(source, found):
+            elif await self._announced(source, found, is_sweep=is_sweep):
                 published.append(f"{source}/{found.episode_id}")
         return Summary(found=found_count, published=tuple(published), waiting=tuple(waiting), settles_in_s=settles_in_s)
 
-    async def _announced(self, source: str, found: Found) -> bool:
+    async def _announced(self, source: str, found: Found, *, is_sweep: bool) -> bool:
         """Publish an episode unless it was announced before; the module's docstring has the order and its reason."""
         strategy = self._places.strategy
         states = await self._ledger.states(source, found.episode_id)
@@ -196,15 +208,24 @@ class Scanner:
                 else False
             )
             return is_new and await self._published(source, found)
+        if is_sweep and await self._is_converted(source, found):
+            return False
         is_stored = await self._published(source, found)
         await self._ledger.claim_ready(source, found.episode_id, strategy=strategy, token=found.revision)
         return is_stored
 
+    async def _is_converted(self, source: str, found: Found) -> bool:
+        """Say whether the episode's dataset is complete at its target."""
+        target = self._places.target(self._ready(source, found))
+        store = await self._stores.at(target.root)
+        return await store.head(f"{target.prefix}{INFO_PATH}") is not None
+
+    def _ready(self, source: str, found: Found) -> EpisodeReady:
+        fields = {"episode_id": found.episode_id, "source": source, "strategy": self._places.strategy, "timestamp": time.time()}
+        return msgspec.convert(fields, EpisodeReady)
+
     async def _published(self, source: str, found: Found) -> bool:
-        strategy = self._places.strategy
-        event = msgspec.convert(
-            {"episode_id": found.episode_id, "source": source, "strategy": strategy, "timestamp": time.time()}, EpisodeReady
-        )
+        strategy, event = self._places.strategy, self._ready(source, found)
         receipt = await self._bus.publish(event, message_id=f"ready:{source}:{found.episode_id}:{strategy}:{found.revision}")
         _log.info("episode.announced", source=source, episode_id=found.episode_id, seq=receipt.seq, duplicate=receipt.duplicate)
         self._metrics.announced(source, is_duplicate=receipt.duplicate)

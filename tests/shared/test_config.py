@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from shared.config import (
-    RETIRED_STORAGE_KEYS,
     StorageConfig,
     StrategyConfig,
     decode_storage,
@@ -20,6 +19,7 @@ from shared.config import (
     source_configs,
 )
 from shared.errors import BadConfig
+from shared.retired import RETIRED_STORAGE_KEYS
 
 REPOSITORY = Path(__file__).parents[2]
 STRATEGY: dict[str, Any] = {

@@ -56,13 +56,15 @@ class Lab:
         self._stores = stores
         self.storage = msgspec.structs.replace(storage, store=root.as_uri())
 
-    def scanner(self, *, ledger: Ledger | None = None, settle_s: float = 10.0, interval: float = 0.05) -> Scanner:
+    def scanner(
+        self, *, ledger: Ledger | None = None, settle_s: float = 10.0, interval: float = 0.05, sweep_interval: float = 3600.0
+    ) -> Scanner:
         return Scanner(
             bus=self.bus,
             ledger=ledger or self.ledger,
             stores=self._stores,
             places=resolve(self.storage, STRATEGY, here="/", home="/"),
-            config=ScannerConfig(min_episode_files=3, settle_s=settle_s, interval=interval),
+            config=ScannerConfig(min_episode_files=3, settle_s=settle_s, interval=interval, sweep_interval=sweep_interval),
             strategy=STRATEGY,
         )
 
@@ -171,6 +173,36 @@ async def test_the_loop_finds_what_comes_later(lab: Lab) -> None:
     put_episode(lab.root, "e1")
     async with asyncio.timeout(10):
         while not await lab.num_announced():  # noqa: ASYNC110 - the stream is asked, nobody tells
+            await asyncio.sleep(0.02)
+    stopping.set()
+
+    assert (await running).published == (f"{lab.source}/e1",)
+
+
+async def test_a_sweep_finds_a_name_before_the_position_and_leaves_out_what_has_its_dataset(lab: Lab) -> None:
+    put_episode(lab.root, "e5")
+    await lab.scanner().once(asyncio.Event(), is_full=False)
+    for name in ("e1", "e2"):
+        put_episode(lab.root, name)
+    target = lab.root / f"converted_datas/e2_{STRATEGY.alignment.strategy}/meta"
+    target.mkdir(parents=True)
+    (target / "info.json").write_text("{}")
+
+    usual = await lab.scanner().scan(is_full=False)
+    sweep = await lab.scanner().scan(is_full=False, is_sweep=True)
+
+    assert usual.published == ()
+    assert sweep.published == (f"{lab.source}/e1",)
+
+
+async def test_the_loop_sweeps_once_in_a_while(lab: Lab) -> None:
+    put_episode(lab.root, "e5")
+    await lab.scanner().once(asyncio.Event(), is_full=False)
+    put_episode(lab.root, "e1")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(lab.scanner(sweep_interval=0.2).run(stopping, is_full=False))
+    async with asyncio.timeout(10):
+        while await lab.num_announced() < 2:  # noqa: ASYNC110 - the stream is asked, nobody tells
             await asyncio.sleep(0.02)
     stopping.set()
 
