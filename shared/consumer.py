@@ -15,7 +15,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 import msgspec
 import structlog
@@ -51,6 +51,21 @@ class Delivery(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     timestamp_s: float
 
 
+class Excuses(Protocol):
+    """Remembers, over all workers, how many deliveries of a message do not count against its episode.
+
+    The server counts every delivery, also those that a shutdown or an outage ended; it does not know why.
+    """
+
+    async def excuse(self, key: str) -> None:
+        """Count one more; lost if the memory is away."""
+        ...
+
+    async def num_excused(self, key: str) -> int | None:
+        """Return how many there are, or None if the memory is away."""
+        ...
+
+
 class Counts(msgspec.Struct):
     """How many messages ended how; ``returned`` = given back at shutdown."""
 
@@ -69,7 +84,9 @@ class Work(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
         event_type: what their messages decode into.
         handler: does the work and returns the event to publish next, or None.
         slots: messages handled at once.
-        max_attempts: deliveries after which an episode fails.
+        max_attempts: deliveries that ended without an answer, or in a crash, after which an episode fails.
+        patience_s: how long a message may rest in all, while store, bus or disk are not as they should be, before it fails.
+        excuses: remembers deliveries that the world ended; None: every delivery counts.
         grace_s: how long work may go on after the stop.
         on_failed: told of every failure, and the message's number, after its event was published; it must not raise.
     """
@@ -80,6 +97,8 @@ class Work(msgspec.Struct, Generic[E], frozen=True, kw_only=True):
     handler: Callable[[Delivery[E]], Awaitable[EpisodeReady | None]]
     slots: int = 1
     max_attempts: int = 5
+    patience_s: float = 3600.0
+    excuses: Excuses | None = None
     grace_s: float = 30.0
     on_failed: Callable[[EpisodeFailed, int], Awaitable[None]] | None = None
 
@@ -162,7 +181,7 @@ class Consumer(Generic[E]):
             try:
                 ending = await self._ending(message)
             except asyncio.CancelledError:
-                await _given_back(message, 0.0)
+                await self._excused_back(message, 0.0)
                 raise
             finally:
                 await _cancelled([heartbeat])
@@ -182,8 +201,9 @@ class Consumer(Generic[E]):
         except BadEvent as error:
             described = BadEvent(f"{error} (message {message.seq} on {message.subject}: {verdict.body_text(message.body)})")
             raise _Failure(verdict.unreadable_event(message.body), described, "rejected") from error
-        if message.attempt > self._work.max_attempts:
-            raise _Failure(event, _crash(message.attempt), "crashed")
+        strikes = await self._strikes(message) - 1  # this delivery has done nothing yet
+        if strikes >= self._work.max_attempts:
+            raise _Failure(event, _crash(message.attempt, strikes), "crashed")
         with structlog.contextvars.bound_contextvars(source=event.source, episode_id=event.episode_id):
             return event, await self._handled(message, event)
 
@@ -210,11 +230,14 @@ class Consumer(Generic[E]):
     async def _failed(self, message: Message, failure: _Failure) -> str:
         """Publish the failure and end the message, or give it back for another attempt."""
         work, error = self._work, failure.error
-        reason = failure.reason or verdict.failure_reason(error, attempt=message.attempt, max_attempts=work.max_attempts)
+        strikes = await self._strikes(message)
+        reason = failure.reason or verdict.failure_reason(
+            error, attempt=message.attempt, strikes=strikes, max_attempts=work.max_attempts, patience_s=work.patience_s
+        )
         delay_s = verdict.retry_delay_s(message.attempt)
         if reason is None:
             _log.warning("episode.retried", error=str(error), error_type=type(error).__name__, delay_s=delay_s)
-            await _given_back(message, delay_s)
+            await (self._excused_back if verdict.is_excused(error) else _given_back)(message, delay_s)
             return "retried"
         failed = verdict.failed_event(
             failure.event, error, stage=work.stage, reason=reason, attempts=message.attempt, host=self._host, failed_at=time.time()
@@ -225,10 +248,27 @@ class Consumer(Generic[E]):
         except (Retryable, Rejected) as problem:
             # Without its failure on the stream the message must stay: it comes again and is failed then.
             _log.error("failure.unpublished", error=str(problem), error_type=type(problem).__name__, delay_s=delay_s)
-            await _given_back(message, delay_s)
+            await self._excused_back(message, delay_s)
             return "retried"
         await self._tell(failed, message.seq)
         return "failed"
+
+    async def _strikes(self, message: Message) -> int:
+        """Return how many deliveries, with this one, count against the episode."""
+        work = self._work
+        if work.excuses is None or message.attempt < work.max_attempts:
+            return message.attempt  # whatever is excused, the limit is not reached
+        num_excused = await work.excuses.num_excused(_excuse_key(message))
+        if num_excused is None:
+            # Nobody knows. An outage may use up so many deliveries; an episode that kills is stopped after as many and its own.
+            num_excused = verdict.num_patient_attempts(work.patience_s)
+        return max(1, message.attempt - num_excused)
+
+    async def _excused_back(self, message: Message, delay_s: float) -> None:
+        """Give a message back that was not to blame."""
+        if self._work.excuses is not None:
+            await self._work.excuses.excuse(_excuse_key(message))
+        await _given_back(message, delay_s)
 
     async def _tell(self, failed: EpisodeFailed, seq: int) -> None:
         self._metrics.failed(source=failed.source, reason=failed.reason, error_type=failed.error_type)
@@ -261,11 +301,16 @@ def _num_bytes(event: EpisodeReady | None) -> int:
     return event.num_bytes if isinstance(event, EpisodeConverted) else 0
 
 
-def _crash(attempt: int) -> WorkerCrashed:
+def _crash(attempt: int, strikes: int) -> WorkerCrashed:
     return WorkerCrashed(
-        f"this is delivery {attempt}: every earlier one ended without an answer, so the episode killed its workers "
+        f"this is delivery {attempt}: {strikes} earlier ones ended without an answer, so the episode killed its workers "
         "(memory?) or they were killed; look into it, then publish it again"
     )
+
+
+def _excuse_key(message: Message) -> str:
+    """Name a message for ever: sequence numbers begin anew when a stream is made again."""
+    return f"{message.durable}:{message.seq}:{message.timestamp_s:.6f}"
 
 
 async def _given_back(message: Message, delay_s: float) -> None:

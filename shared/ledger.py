@@ -8,6 +8,7 @@ Keys (a contract with operators):
     lerobot:processed:{source}:{episode_id}   hash, 7 days: {strategy} = "{state} {token}", and
                                               {strategy}:{state} = the token last recorded for that state
     lerobot:stats:{source}:completed|failed   counters
+    lerobot:excused:{message}                 deliveries that do not count against an episode, 1 day
     bos:last_scanned_key                      scan position (configurable)
 
 Counters move inside the script that writes the marker, and only when the token of that state is new: a replayed
@@ -39,7 +40,11 @@ State = Literal["ready", "converted", "completed", "failed"]
 
 _TIMEOUT_S = 1.0
 _MARKER_LIFE_S = 7 * 24 * 3600
+_EXCUSE_LIFE_S = 24 * 3600
 _NO_STRATEGY = "configured"
+
+# KEYS: count. ARGV: seconds.
+_EXCUSE = "redis.call('INCR', KEYS[1]) return redis.call('EXPIRE', KEYS[1], ARGV[1])"
 
 # KEYS: marker, counter. ARGV: strategy, state, token, seconds, "1" to count. Returns 1 if the marker changed.
 _RECORD = """
@@ -147,6 +152,21 @@ class Ledger:
         """Note a failed episode; ``seq`` is the number of the message that failed, so that a replay counts once."""
         await self.note(failed.source, failed.episode_id, strategy=failed.strategy, state="failed", token=f"{failed.stage}:{seq}")
 
+    async def excuse(self, key: str) -> None:
+        """Count one more delivery of a message that does not count against its episode; without Redis it does count."""
+        try:
+            await self._answered(self._redis.eval(_EXCUSE, 1, _excuse_key(key), str(_EXCUSE_LIFE_S)))
+        except LedgerUnavailable as error:
+            _log.debug("excuse.lost", key=key, error=str(error))
+
+    async def num_excused(self, key: str) -> int | None:
+        """Return how many deliveries of a message are excused; None without Redis."""
+        try:
+            return int(await self._answered(cast("Awaitable[str | None]", self._redis.get(_excuse_key(key)))) or 0)
+        except LedgerUnavailable as error:
+            _log.debug("excuses.unknown", key=key, error=str(error))
+            return None
+
     async def states(self, source: str, episode_id: str) -> dict[str, State]:
         """Return the latest state by strategy; empty if nothing is known.
 
@@ -209,6 +229,10 @@ class Ledger:
 
 def _marker_key(source: str, episode_id: str) -> str:
     return f"lerobot:processed:{source}:{episode_id}"
+
+
+def _excuse_key(message: str) -> str:
+    return f"lerobot:excused:{message}"
 
 
 def _stats_key(source: str, state: str) -> str:

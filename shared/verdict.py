@@ -11,7 +11,7 @@ from typing import Any, get_args
 import msgspec
 
 from shared import events
-from shared.errors import Rejected, WorkerCrashed
+from shared.errors import Rejected, Retryable, WorkerCrashed
 from shared.events import EpisodeConverted, EpisodeFailed, EpisodeReady, Reason
 
 _LONGEST_DELAY_S = 300.0
@@ -25,13 +25,40 @@ def retry_delay_s(attempt: int) -> float:
     return min(2.0 ** min(max(attempt, 1) - 1, 32), _LONGEST_DELAY_S)
 
 
-def failure_reason(error: Exception, *, attempt: int, max_attempts: int) -> Reason | None:
-    """Return why the episode fails for good, or None if it is tried again."""
+def num_patient_attempts(patience_s: float) -> int:
+    """Return the first delivery before which a message rested for ``patience_s`` in all (3600 s: the 21st)."""
+    attempt, rested_s = 1, 0.0
+    while rested_s < patience_s:
+        rested_s += retry_delay_s(attempt)
+        attempt += 1
+    return attempt
+
+
+def failure_reason(error: Exception, *, attempt: int, strikes: int, max_attempts: int, patience_s: float) -> Reason | None:
+    """Return why the episode fails for good, or None if it is tried again.
+
+    What the world does to an episode (a store that is away, a full disk) is a matter of time, not of the episode: it uses
+    up ``patience_s``, counted as the rests between deliveries. What an episode does to its workers is a matter of number.
+
+    Args:
+        error: why the delivery failed.
+        attempt: the server's number of the delivery, from 1.
+        strikes: those deliveries that count against the episode: all but the ones that the world ended.
+        max_attempts: strikes after which an episode fails.
+        patience_s: how long the world may take to heal.
+    """
     if isinstance(error, Rejected):
         return "rejected"
-    if attempt < max_attempts:
-        return None
-    return "crashed" if isinstance(error, WorkerCrashed) else "exhausted"
+    if isinstance(error, WorkerCrashed):
+        return "crashed" if strikes >= max_attempts else None
+    if isinstance(error, Retryable):
+        return "exhausted" if attempt >= max(max_attempts, num_patient_attempts(patience_s)) else None
+    return "exhausted" if strikes >= max_attempts else None
+
+
+def is_excused(error: Exception) -> bool:
+    """Say whether a failed delivery does not count against its episode."""
+    return isinstance(error, Retryable) and not isinstance(error, WorkerCrashed)
 
 
 def message_id(event: EpisodeReady, *, seq: int) -> str:

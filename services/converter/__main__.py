@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from services.converter import worker
+from services.converter.limits import Limits
 from services.converter.service import Converter, Recipe, Spool
 from services.converter.workspace import Workspace
 from shared import entry
@@ -74,6 +75,7 @@ async def convert(loaded: entry.Loaded, options: Options, *, stopping: asyncio.E
         downloads=stack.enter_context(Workspace(here / temp_folder(storage, system_temp=system_temp) / "work")),
         parts=stack.enter_context(Workspace(spool.folder / ".work")),
         batch_size=storage.bos.download.batch_size,
+        limits=Limits(max_memory_mb=conversion.max_memory_mb, max_seconds=conversion.max_seconds),
         progress=ProgressReporter(bus, worker="converter"),
     )
     work = Work(
@@ -83,6 +85,7 @@ async def convert(loaded: entry.Loaded, options: Options, *, stopping: asyncio.E
         handler=converter.handle,
         slots=options.max_workers or storage.redis.max_workers,
         max_attempts=conversion.max_attempts,
+        excuses=ledger,
         grace_s=conversion.grace_s,
         on_failed=ledger.note_failure,
     )

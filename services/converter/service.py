@@ -18,6 +18,7 @@ import msgspec
 
 from services.converter.assignment import Assignment, Converted, RawEpisode
 from services.converter.download import local_episode
+from services.converter.limits import Limits
 from services.converter.raw import find_episodes, list_frames
 from services.converter.worker import convert_in_process
 from services.converter.workspace import Workspace
@@ -80,6 +81,7 @@ class Converter:
         downloads: workspace for raw episodes from a store.
         parts: workspace for datasets that are being made, on the spool's file system.
         batch_size: objects fetched at once.
+        limits: what the process of one episode may use; None: as much as there is.
         progress: told how far each episode is; None: nobody is.
     """
 
@@ -94,6 +96,7 @@ class Converter:
         downloads: Workspace,
         parts: Workspace,
         batch_size: int,
+        limits: Limits | None = None,
         progress: ProgressReporter | None = None,
     ) -> None:
         self._ledger = ledger
@@ -104,6 +107,7 @@ class Converter:
         self._downloads = downloads
         self._parts = parts
         self._batch_size = batch_size
+        self._limits = limits or Limits()
         self._progress = progress or ProgressReporter(None, worker="converter")
 
     async def handle(self, delivery: Delivery[EpisodeReady]) -> EpisodeConverted:
@@ -121,7 +125,9 @@ class Converter:
             assignment = Assignment(
                 source=event.source, episode_id=event.episode_id, raw=raw, config=config, folder=self._parts.new_folder(), task=event.task
             )
-            converted = await convert_in_process(assignment, report.add, on_start=lambda started_s: _log_start(delivery, started_s))
+            converted = await convert_in_process(
+                assignment, report.add, on_start=lambda started_s: _log_start(delivery, started_s), limits=self._limits
+            )
         strategy = config.alignment.strategy
         path = f"{event.source}/{event.episode_id}_{strategy}/{converted.digest.partition(':')[2][:_DIGEST_DIGITS]}"
         await asyncio.to_thread(_spooled, assignment.folder, self._spool.folder / path)

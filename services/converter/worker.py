@@ -2,7 +2,7 @@
 
 Processes come from a forkserver that has loaded the libraries once, so that a conversion starts within milliseconds and
 none inherits the service's threads, connections or event loop. The child sends how many frames it has encoded and, last,
-its result or its error over a pipe; the end of the pipe without a result is a crash.
+its result or its error over a pipe; the end of the pipe without a result is a crash. So is an episode beyond its limits.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from multiprocessing.context import ForkServerProcess
 from typing import TYPE_CHECKING, Any
 
 from services.converter import memory
+from services.converter.limits import Limits, data_mb, is_out_of_memory, limit_memory, out_of_memory, out_of_time
 from shared.errors import EpisodeflowError, WorkerCrashed
 
 if TYPE_CHECKING:  # whoever starts a worker does without the libraries that only the worker needs
     from services.converter.assignment import Assignment, Converted
 
 PROGRESS_INTERVAL_S = 0.1
+_SAMPLE_INTERVAL_S = 0.1
+_NO_LIMITS = Limits()
 _PRELOADED = ["__main__", "services.converter.convert"]
 
 
@@ -38,7 +41,11 @@ def preload() -> None:
 
 
 async def convert_in_process(
-    assignment: Assignment, on_frames: Callable[[int], None] = lambda _: None, on_start: Callable[[float], None] = lambda _: None
+    assignment: Assignment,
+    on_frames: Callable[[int], None] = lambda _: None,
+    on_start: Callable[[float], None] = lambda _: None,
+    *,
+    limits: Limits = _NO_LIMITS,
 ) -> Converted:
     """Convert an episode in a process of its own.
 
@@ -46,21 +53,22 @@ async def convert_in_process(
         assignment: what to convert; its folder is removed again unless the conversion succeeds.
         on_frames: called in the event loop with how many more camera frames are encoded.
         on_start: called with the seconds since the epoch at which the process began to convert.
+        limits: what the process may use.
 
     Raises:
         EpisodeflowError: what ``convert`` raised.
-        WorkerCrashed: the process died without an answer.
+        WorkerCrashed: the process died without an answer, or went beyond its limits.
         asyncio.CancelledError: the caller was cancelled; the process has been killed.
     """
     preload()
     context = multiprocessing.get_context("forkserver")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(assignment, sending), daemon=True)
+    process = context.Process(target=_work, args=(assignment, sending, limits), daemon=True)
     succeeded = False
     try:
         await _started(process)
         sending.close()
-        result = await _answer(process, receiving, {"frames": on_frames, "started": on_start})
+        result = await _limited(process, receiving, limits=limits, on_frames=on_frames, on_start=on_start)
         succeeded = True
         return result
     finally:
@@ -69,6 +77,60 @@ async def convert_in_process(
         await _end(process)
         if not succeeded:
             await asyncio.to_thread(shutil.rmtree, assignment.folder, ignore_errors=True)
+
+
+async def _limited(
+    process: ForkServerProcess,
+    receiving: Connection,
+    *,
+    limits: Limits,
+    on_frames: Callable[[int], None],
+    on_start: Callable[[float], None],
+) -> Converted:
+    """Wait for the answer within the limits."""
+    num_frames = 0
+
+    def count(more: int) -> None:
+        nonlocal num_frames
+        num_frames += more
+        on_frames(more)
+
+    memory_seen = _MemorySeen(process.pid)
+    sampling = asyncio.create_task(memory_seen.sample()) if limits.max_memory_mb is not None else None
+    try:
+        async with asyncio.timeout(limits.max_seconds):
+            return await _answer(process, receiving, {"frames": count, "started": on_start})
+    except TimeoutError:
+        raise out_of_time(limits, num_frames=num_frames) from None
+    except _OutOfMemoryError:
+        raise out_of_memory(limits, used_mb=memory_seen.most_mb) from None
+    except WorkerCrashed as error:
+        # A library that gets no memory may end the process instead of saying so: the numbers tell which it was.
+        if limits.max_memory_mb is None:
+            raise
+        used = f"{memory_seen.most_mb} MB" if memory_seen.most_mb else "an unknown amount"
+        raise WorkerCrashed(f"{error} (it had {used} of conversion.max_memory_mb = {limits.max_memory_mb} MB)") from None
+    finally:
+        if sampling:
+            sampling.cancel()
+
+
+class _OutOfMemoryError(Exception):
+    """The process said that it has no more memory."""
+
+
+class _MemorySeen:
+    """The most memory that a process was seen with."""
+
+    def __init__(self, pid: int | None) -> None:
+        self._pid = pid
+        self.most_mb: int | None = None
+
+    async def sample(self) -> None:
+        """Look until cancelled: the kernel keeps no peak of what it limits."""
+        while (now_mb := data_mb(self._pid)) is not None:
+            self.most_mb = max(self.most_mb or 0, now_mb)
+            await asyncio.sleep(_SAMPLE_INTERVAL_S)
 
 
 async def _started(process: ForkServerProcess) -> None:
@@ -93,6 +155,8 @@ async def _answer(process: ForkServerProcess, receiving: Connection, listeners: 
                 kind, content = receiving.recv()
                 if kind == "error":
                     raise content
+                if kind == "out of memory":
+                    raise _OutOfMemoryError
                 if kind == "result":
                     return content  # type: ignore[no-any-return]
                 listeners[kind](content)
@@ -121,7 +185,7 @@ async def _end(process: ForkServerProcess) -> None:
     process.close()
 
 
-def _work(assignment: Assignment, sending: Connection) -> None:
+def _work(assignment: Assignment, sending: Connection, limits: Limits) -> None:
     """Run in the child: the terminal's Ctrl-C is its parent's business, the parent's end is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -130,11 +194,17 @@ def _work(assignment: Assignment, sending: Connection) -> None:
 
     sending.send(("started", time.time()))
     progress = _Progress(sending)
+    limit_memory(limits)
     try:
         message: tuple[str, object] = ("result", convert(assignment, progress.add))
         progress.flush()
-    except EpisodeflowError as error:
-        message = ("error", error)
+    except (EpisodeflowError, MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            if isinstance(error, EpisodeflowError):
+                sending.send(("error", error))
+                return
+            raise
+        message = ("out of memory", None)
     sending.send(message)
 
 

@@ -73,6 +73,7 @@ async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.E
         handler=uploader.handle,
         slots=_EPISODES_AT_ONCE,
         max_attempts=conversion.max_attempts,
+        excuses=ledger,
         grace_s=conversion.grace_s,
         on_failed=ledger.note_failure,
     )

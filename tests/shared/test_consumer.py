@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from cli.servers import NatsServer
+from cli.servers import NatsServer, free_port
 from shared import events
 from shared.bus import Bus
+from shared.config import RedisConfig
 from shared.consumer import Consumer, Counts, Delivery, Work
 from shared.errors import BadRaw, BusUnavailable, Refused, StoreUnavailable, WorkerCrashed
 from shared.events import EpisodeConverted, EpisodeFailed, EpisodeReady
+from shared.ledger import Ledger
 from shared.provision import converter_durable, provision, provision_plan
 from tests.fixtures_bus import BusFactory, ServerFactory, storage_for
 
@@ -146,7 +148,7 @@ async def test_retryable_error_comes_again_after_its_delay_until_attempts_are_us
         raise StoreUnavailable("the store answers 503")
 
     await publish(bus, source, "e1")
-    async with serving(bus, work(source, fail, max_attempts=2)) as consumer:
+    async with serving(bus, work(source, fail, max_attempts=2, patience_s=0)) as consumer:
         await until(lambda: consumer.counts.failed == 1)
 
     failed = await only_failure(bus, source)
@@ -201,6 +203,37 @@ async def test_message_beyond_its_attempts_fails_as_crashed_without_running(priv
     failed = await only_failure(bus, "robot")
     assert (failed.reason, failed.attempts, failed.error_type) == ("crashed", 3, "WorkerCrashed")
     assert runs == [1, 2]
+
+
+async def test_deliveries_that_an_outage_ended_do_not_make_a_crash_of_the_next_one(
+    bus: Bus, source: str, redis_config: RedisConfig
+) -> None:
+    attempts: list[int] = []
+
+    async def suffer(delivery: Delivery[EpisodeReady]) -> None:
+        attempts.append(delivery.attempt)
+        if delivery.attempt <= 2:
+            raise StoreUnavailable("the store answers 503")
+
+    await publish(bus, source, "e1")
+    async with Ledger(redis_config) as ledger, serving(bus, work(source, suffer, max_attempts=1, excuses=ledger)) as consumer:
+        await until(lambda: consumer.counts.done == 1)
+
+    assert attempts == [1, 2, 3]
+    assert consumer.counts == Counts(done=1, retried=2)
+
+
+async def test_without_the_memory_of_excuses_a_message_has_the_deliveries_of_an_outage_and_its_own(bus: Bus, source: str) -> None:
+    async def crash(_: Delivery[EpisodeReady]) -> None:
+        raise WorkerCrashed("signal 9")
+
+    await publish(bus, source, "e1")
+    nobody = RedisConfig(host="127.0.0.1", port=free_port())
+    async with Ledger(nobody) as ledger, serving(bus, work(source, crash, max_attempts=2, patience_s=0, excuses=ledger)) as consumer:
+        await until(lambda: consumer.counts.failed == 1)
+
+    failed = await only_failure(bus, source)
+    assert (failed.reason, failed.attempts) == ("crashed", 3)
 
 
 @pytest.mark.parametrize(

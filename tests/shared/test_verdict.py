@@ -41,7 +41,35 @@ def test_delay_is_always_between_one_second_and_five_minutes(attempt: int) -> No
     ],
 )
 def test_reason_follows_from_the_kind_of_error_and_the_attempts(error: Exception, attempt: int, expected: str | None) -> None:
-    assert verdict.failure_reason(error, attempt=attempt, max_attempts=3) == expected
+    assert verdict.failure_reason(error, attempt=attempt, strikes=attempt, max_attempts=3, patience_s=0) == expected
+
+
+@pytest.mark.parametrize(("attempt", "expected"), [(3, None), (20, None), (21, "exhausted")])
+def test_an_outage_uses_up_an_hour_of_rests_whatever_the_attempts(attempt: int, expected: str | None) -> None:
+    reason = verdict.failure_reason(StoreUnavailable("x"), attempt=attempt, strikes=attempt, max_attempts=3, patience_s=3600)
+
+    assert reason == expected
+    assert (
+        sum(verdict.retry_delay_s(before) for before in range(1, 20))
+        < 3600
+        <= sum(verdict.retry_delay_s(before) for before in range(1, 21))
+    )
+
+
+def test_a_crash_is_judged_by_the_deliveries_that_count_against_the_episode() -> None:
+    def reason(strikes: int) -> str | None:
+        return verdict.failure_reason(WorkerCrashed("x"), attempt=50, strikes=strikes, max_attempts=3, patience_s=3600)
+
+    assert (reason(2), reason(3)) == (None, "crashed")
+
+
+def test_the_world_is_excused_and_a_crash_or_a_mistake_is_not() -> None:
+    assert [verdict.is_excused(error) for error in (StoreUnavailable("x"), WorkerCrashed("x"), KeyError("x"), BadRaw("x", "y"))] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_message_id_names_stage_episode_and_the_message_it_follows_from() -> None:
