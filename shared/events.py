@@ -19,6 +19,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
 MAX_EVENT_BYTES = 512 * 1024
 """Larger bodies are refused before they are decoded; the largest honest event is a few KiB."""
 
+MAX_NESTING = 16
+"""Overrides nested more deeply are refused; a configuration has three levels."""
+
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 DatasetName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?\Z")]
 Strategy = Literal["nearest", "chunking", "window"]
@@ -124,14 +127,25 @@ def decode(body: bytes, event_type: type[E]) -> E:
         event_type: the struct to decode into; fields it does not have are ignored.
 
     Raises:
-        BadEvent: the body is too large, is no JSON, misses a field, or has a wrong type.
+        BadEvent: the body is too large, is no JSON, misses a field, has a wrong type, or overrides nested without end.
     """
     if len(body) > MAX_EVENT_BYTES:
         raise BadEvent(f"the event has {len(body)} bytes, the limit is {MAX_EVENT_BYTES}: publish the fields of docs/events.md only")
     try:
-        return msgspec.json.decode(body, type=event_type)
+        event = msgspec.json.decode(body, type=event_type)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadEvent(f"the event is not a valid {event_type.__name__}: {error}; docs/events.md lists the fields") from error
+    # What was decoded close to the limit of recursion could not be encoded again deeper in the program.
+    if _is_deeper(event.config_overrides, MAX_NESTING):
+        raise BadEvent(f"the event's config_overrides are nested more than {MAX_NESTING} deep, expected keys of the strategy file")
+    return event
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    below = value.values() if isinstance(value, dict) else value
+    return depth == 0 or any(_is_deeper(item, depth - 1) for item in below)
 
 
 def stage_of(event_type: type[EpisodeReady]) -> Stage:

@@ -146,6 +146,7 @@ class _Unset:
 
 
 _UNSET = _Unset()
+_LONGEST_SHOWN = 200
 _SECRET_KEY = re.compile(r"(password|_key)$")
 _WHOLE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}$")
 _INSIDE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -187,11 +188,17 @@ def _explain(message: str, document: Mapping[str, Any]) -> tuple[str, str]:
     key = path.strip("`").removeprefix("$").removeprefix(".")
     unknown = re.search(r"unknown field `([^`]*)`", problem)
     if unknown:
-        return (f"{key}.{unknown[1]}" if key else unknown[1]), "unknown key; docs/configuration.md lists the keys"
+        return _shortened(f"{key}.{unknown[1]}" if key else unknown[1]), "unknown key; docs/configuration.md lists the keys"
     found = _value_at(document, key)
     hidden = found is _UNSET or isinstance(found, dict | list) or _SECRET_KEY.search(key)
-    shown = "" if hidden else f" (found {found!r})"
-    return key, f"{problem[:1].lower()}{problem[1:]}{shown}"
+    shown = "" if hidden else f" (found {_shortened(repr(found))})"
+    return _shortened(key), f"{_shortened(problem[:1].lower() + problem[1:])}{shown}"
+
+
+def _shortened(text: str) -> str:
+    """Return a key or value of somebody's as a sentence may show it: printable and not endless."""
+    escaped = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return escaped if len(escaped) <= _LONGEST_SHOWN else f"{escaped[:_LONGEST_SHOWN]}… ({len(text)} characters)"
 
 
 def _value_at(document: Any, key: str) -> Any:

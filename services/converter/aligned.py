@@ -21,6 +21,9 @@ from shared.config import StrategyConfig
 from shared.episode import ArmConfig
 from shared.errors import BadRaw
 
+_EARLIEST_LIKELY_US = 946_684_800_000_000
+"""2000-01-01: an earlier time is likely of another unit."""
+
 
 class Aligned(msgspec.Struct, frozen=True, kw_only=True):
     """The rows of an episode, the rules that made them, the frames they point into, and the report on time."""
@@ -45,7 +48,11 @@ def align(assignment: Assignment) -> Aligned:
     }
     plan = planning.alignment_plan(config, list(frames), joints_fps=_joints_fps(config, timings))
     start_us, end_us = _overlap(timings)
-    times_us = row_times(plan, frames[plan.base_camera].times_us, start_us=start_us, end_us=end_us)
+    base_us = frames[plan.base_camera].times_us
+    quality.check_span(end_us - int(base_us[0]) if plan.timeline == "uniform" else 0, fps=plan.fps)
+    times_us = row_times(plan, base_us, start_us=start_us, end_us=end_us)
+    num_joints = len(plan.action_arms) * config.robot.joints_per_arm
+    quality.check_actions(len(times_us), num_steps=plan.chunk_size, num_joints=num_joints)
     shown = {camera: shown_frames(plan, listed.times_us, times_us) for camera, listed in frames.items()}
     taken = {arm.name: _taken(assignment, plan, arm, times_us) for arm in config.robot.arms}
     rows = combined(plan, times_us, shown, taken)
@@ -93,8 +100,9 @@ def _overlap(timings: dict[str, Timing]) -> tuple[int, int]:
     ends_first = min(timings, key=lambda stream: timings[stream].last_us)
     start_us, end_us = timings[starts_last].first_us, timings[ends_first].last_us
     if end_us < start_us:
+        hint = f"; are the timestamps of {ends_first} microseconds?" if end_us < _EARLIEST_LIKELY_US else ""
         raise BadRaw(
-            starts_last, f"begins at {start_us} us, after {ends_first} has ended at {end_us} us: the streams have no time in common"
+            starts_last, f"begins at {start_us} us, after {ends_first} has ended at {end_us} us: the streams have no time in common{hint}"
         )
     return start_us, end_us
 
@@ -136,6 +144,8 @@ def _laid_down(rows: Taken, portion: Taken | None, begin: int) -> int:
 
 
 def _check_rows(plan: AlignmentPlan, times_us: IntArray, rows: Rows) -> None:
+    if not len(times_us):
+        raise BadRaw(f"images/{plan.base_camera}", "has no frame in the time that all streams have in common, so there is no row")
     if not len(rows.times_us):
         raise BadRaw("episode", f"gives no row: {rows.num_dropped} rows were dropped because a stream was beyond its tolerance")
     if plan.timeline == "base":

@@ -11,17 +11,24 @@ from shared.config import StrategyConfig
 
 
 class RawEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """The folders of one raw episode: ``joints`` with a parquet file per arm, ``images`` with a folder per camera."""
+    """The folders of one raw episode: ``joints`` with a parquet file per arm, ``images`` with a folder per camera.
+
+    Attributes:
+        episode_id: its name.
+        joints, images: the folders.
+        roots: below these folders no symbolic link counts, because others put files there; empty: links are followed.
+    """
 
     episode_id: str
     joints: Path
     images: Path
+    roots: tuple[Path, ...] = ()
 
     def name_of(self, path: Path) -> str:
         """Return a path inside the episode as errors and manifests show it (``joints/left.parquet``)."""
         for kind, folder in (("joints", self.joints), ("images", self.images)):
             if path.is_relative_to(folder):
-                return f"{kind}/{path.relative_to(folder).as_posix()}"
+                return kind if path == folder else f"{kind}/{path.relative_to(folder).as_posix()}"
         return str(path)
 
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from services.converter.assignment import RawEpisode
+from services.converter.files import shown
 from shared.config import StrategyConfig
 from shared.episode import METADATA_FILE
 from shared.errors import BadRaw
@@ -40,9 +41,10 @@ async def local_episode(
     """
     in_place = store.local_path(place.prefix)
     if in_place is not None:
-        if not await asyncio.to_thread(in_place.is_dir):
-            raise BadRaw(place.uri, "is not there, expected a raw episode with joints/ and images/")
-        return RawEpisode(episode_id=episode_id, joints=in_place / "joints", images=in_place / "images")
+        if not await asyncio.to_thread(_is_folder, in_place, place.uri):
+            raise BadRaw(shown(place.uri), "is not there, expected a raw episode with joints/ and images/")
+        roots = (store.local_path("") or in_place,)
+        return RawEpisode(episode_id=episode_id, joints=in_place / "joints", images=in_place / "images", roots=roots)
     objects = [found async for found in _needed(store, place, config)]
     if not objects:
         raise BadRaw(place.uri, "is not there, expected a raw episode with joints/ and images/; upload it, then publish it again")
@@ -72,6 +74,13 @@ async def _needed(store: Store, place: Place, config: StrategyConfig) -> AsyncIt
             if not _PLAIN_NAME.match(name) or name in {".", ".."}:
                 raise BadRaw(found.key, "is no plain file name, expected {timestamp}.jpg")
             yield found
+
+
+def _is_folder(path: Path, uri: str) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise BadRaw(shown(uri), f"cannot be read: {error.strerror}") from error
 
 
 def _make_folders(folder: Path, objects: list[ObjectInfo], prefix: str) -> None:

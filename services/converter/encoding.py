@@ -136,11 +136,7 @@ class _FrameReader:
             self._hashed(self._next)
 
     def _hashed(self, index: int) -> bytes:
-        path = self._frames.path(index)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise _bad(self._frames, index, f"cannot be read: {error.strerror}") from error
+        data = self._frames.read(index)
         self.sha256 += hashlib.sha256(data).digest()
         self._next = index + 1
         return data

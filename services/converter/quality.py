@@ -5,6 +5,8 @@ Two kinds: the filters a person configured (``filtering``), and what LeRobot v2.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,15 @@ from services.converter.report import Timing
 from shared.config import FilteringConfig
 from shared.errors import BadRaw, Filtered
 from shared.lerobot import rows
+
+MAX_TASK_LETTERS = 4096
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+MAX_ROWS = 1_000_000
+"""Eleven hours at 25 fps. Two samples years apart claim any number of rows: they are counted before they are made."""
+
+MAX_ACTION_BYTES = 512 * 1024 * 1024
+"""Actions are held in memory and grow with rows, chunk and joints, which an event may all raise."""
 
 MAX_RATE_DEVIATION = 0.05
 """How far the base camera's measured rate may lie from fps before rows one per frame would stretch time."""
@@ -74,6 +85,54 @@ def check_rate(base_times_us: NDArray[np.int64], *, camera: str, fps: int) -> No
             f"images/{camera}",
             f"came at {measured_hz:.2f} frames per second, but one row per frame at fps {fps} would stretch time by "
             f"{abs(measured_hz / fps - 1):.1%}; set alignment.timeline: uniform, or the true rate as video.fps and target_fps",
+        )
+
+
+def check_task(task: str) -> None:
+    """Refuse a text that is no instruction in words; line breaks and tabs are kept.
+
+    Raises:
+        BadRaw: it is too long, has a control character, or comes from a name that is not UTF-8.
+    """
+    if len(task) > MAX_TASK_LETTERS:
+        raise BadRaw("task", f"has {len(task)} characters, expected an instruction of at most {MAX_TASK_LETTERS}")
+    control = _CONTROL.search(task)
+    if control:
+        raise BadRaw("task", f"has the character {control[0]!r} at position {control.start()}, expected text without control characters")
+
+
+def check_span(span_us: int, *, fps: int) -> None:
+    """Refuse a time so long that its rows cannot be one episode's.
+
+    Raises:
+        BadRaw: with its length and the limit.
+    """
+    num_rows = span_us * fps // 1_000_000
+    if num_rows > MAX_ROWS:
+        raise BadRaw(
+            "episode",
+            f"spans {span_us / 1e6:.0f} s, {num_rows} rows at fps {fps}; the limit is {MAX_ROWS} rows: split the recording, "
+            "or look for a wrong timestamp",
+        )
+
+
+def check_actions(num_rows: int, *, num_steps: int, num_joints: int) -> None:
+    """Refuse actions that do not fit into memory.
+
+    Args:
+        num_rows: N.
+        num_steps: of one action, K.
+        num_joints: of all arms that act.
+
+    Raises:
+        BadRaw: with their size and the remedy.
+    """
+    num_bytes = 4 * num_rows * num_steps * num_joints
+    if num_bytes > MAX_ACTION_BYTES:
+        raise BadRaw(
+            "episode",
+            f"has {num_rows} rows of {num_steps} x {num_joints} actions, {num_bytes >> 20} MiB; the limit is {MAX_ACTION_BYTES >> 20} MiB: "
+            "lower alignment.chunk_size or video.fps, or split the recording",
         )
 
 

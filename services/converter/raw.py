@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from services.converter import files
 from services.converter.assignment import RawEpisode
+from services.converter.files import listing, shown
 from shared.episode import METADATA_FILE, ArmConfig, RawMetadata, frame_timestamp_us
 from shared.errors import BadRaw
 
@@ -30,22 +32,36 @@ MAX_TIMESTAMP_US = 4_102_444_800_000_000
 MAX_VALUE = float(np.finfo(np.float32).max)
 """Datasets hold joints as float32: a larger value would become infinite."""
 
+MAX_SAMPLES = 10_000_000
+"""Eleven hours at 250 Hz, far beyond what LeRobot's timestamps carry; a small file can claim any number."""
+
 MAX_METADATA_BYTES = 1024 * 1024
+MAX_JPEG_BYTES = 64 * 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 _JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 class CameraFrames(msgspec.Struct, frozen=True, kw_only=True):
-    """The JPEG files of one camera in time order: ``times_us`` (S,) int64 and ``names`` (S,) bytes."""
+    """The JPEG files of one camera in time order: ``times_us`` (S,) int64 and ``names`` (S,) bytes; may they be links?"""
 
     camera: str
     folder: Path
     times_us: NDArray[np.int64]
     names: NDArray[np.bytes_]
+    is_linkable: bool = True
 
     def path(self, index: int) -> Path:
         """Return the file of a frame."""
         return self.folder / str(self.names[index].decode())
+
+    def read(self, index: int) -> bytes:
+        """Return the content of a frame's file.
+
+        Raises:
+            BadRaw: it is no file, too large for an image, or cannot be read.
+        """
+        path = self.path(index)
+        return files.read(path, f"images/{self.camera}/{path.name}", is_linkable=self.is_linkable, limit_bytes=MAX_JPEG_BYTES)
 
 
 def find_episodes(data_path: Path, images_path: Path) -> dict[str, RawEpisode]:
@@ -124,14 +140,12 @@ def read_metadata(episode: RawEpisode) -> RawMetadata:
         BadRaw: the file is there and is no JSON object, or has a wrong type.
     """
     path = episode.joints / METADATA_FILE
-    if not path.is_file():
+    if files.checked_folder(episode, episode.joints) is None or not files.is_there(episode, path):
         return RawMetadata()
     name = episode.name_of(path)
-    size = path.stat().st_size
-    if size > MAX_METADATA_BYTES:
-        raise BadRaw(name, f"has {size} bytes, the limit is {MAX_METADATA_BYTES}")
+    content = files.read(path, name, is_linkable=not episode.roots, limit_bytes=MAX_METADATA_BYTES)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=RawMetadata)
+        return msgspec.json.decode(content, type=RawMetadata)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRaw(name, f"is not valid: {error}; expected a JSON object, or no file at all") from error
 
@@ -140,12 +154,13 @@ def list_frames(episode: RawEpisode, camera: str) -> CameraFrames | None:
     """Return a camera's frames in time order, or None where the camera has no folder or no frame.
 
     Raises:
-        BadRaw: a .jpg file is not named by its microsecond timestamp, or two have the same one.
+        BadRaw: a .jpg file is not named by its microsecond timestamp, two have the same one, or the folder is none.
     """
     folder = episode.images / camera
-    if not folder.is_dir():
+    if files.checked_folder(episode, episode.images) is None or files.checked_folder(episode, folder) is None:
         return None
-    found = [(_timestamp(folder, name), name) for name in os.listdir(folder) if name.lower().endswith(_JPEG_SUFFIXES)]  # noqa: PTH208 - ten thousand Paths cost more than the listing
+    names = sorted(os.listdir(folder))  # noqa: PTH208 - ten thousand Paths cost more than the listing
+    found = [(_timestamp(folder, name), name) for name in names if _is_frame(name)]
     if not found:
         return None
     found.sort()
@@ -154,15 +169,20 @@ def list_frames(episode: RawEpisode, camera: str) -> CameraFrames | None:
     if len(same):
         first, second = found[same[0]][1], found[same[0] + 1][1]
         raise BadRaw(f"images/{camera}/{second}", f"has the same timestamp as {first}, expected one frame per timestamp: remove one")
-    return CameraFrames(camera=camera, folder=folder, times_us=times_us, names=np.array([name for _, name in found], np.bytes_))
+    every = np.array([name for _, name in found], np.bytes_)
+    return CameraFrames(camera=camera, folder=folder, times_us=times_us, names=every, is_linkable=not episode.roots)
+
+
+def _is_frame(name: str) -> bool:
+    """Tell frames from what lies beside them; macOS leaves ``._{name}.jpg`` beside every file it copies."""
+    return name.lower().endswith(_JPEG_SUFFIXES) and not name.startswith(".")
 
 
 def _timestamp(folder: Path, name: str) -> int:
     time_us = frame_timestamp_us(name)
     if time_us is None or time_us > MAX_TIMESTAMP_US:
-        shown = name.encode("utf-8", "backslashreplace").decode()
         raise BadRaw(
-            f"images/{folder.name}/{shown}", "is not named by a timestamp in microseconds, expected for example 1764564821038303.jpg"
+            f"images/{folder.name}/{shown(name)}", "is not named by a timestamp in microseconds, expected for example 1764564821038303.jpg"
         )
     return time_us
 
@@ -183,13 +203,10 @@ class ArmSamples:
         path = episode.joints / arm.file_name
         self.path, self.name = path, episode.name_of(path)
         self._columns = ["timestamps", *(f"joint_{index}" for index in range(num_joints))]
-        if not path.is_file():
-            there = ", ".join(sorted(entry.name for entry in episode.joints.glob("*.parquet"))) or "no parquet file"
+        if files.checked_folder(episode, episode.joints) is None or not files.is_there(episode, path):
+            there = listing(sorted(entry.name for entry in episode.joints.glob("*.parquet"))) or "no parquet file"
             raise BadRaw(self.name, f"is missing (found {there}), expected the samples of arm {arm.name}; robot.arms names the files")
-        try:
-            self._file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-        except (pa.ArrowException, OSError) as error:
-            raise self._damaged(error) from error
+        self._file = self._opened()
         try:
             self._check_schema()
         except BadRaw:
@@ -199,7 +216,18 @@ class ArmSamples:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._file.close(force=True)
+
+    def _opened(self) -> pq.ParquetFile:
+        try:
+            source = pa.OSFile(str(self.path), "rb")
+        except OSError as error:
+            raise BadRaw(self.name, f"cannot be read: {error.strerror or error}") from error
+        try:
+            return pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+        except (pa.ArrowException, OSError) as error:
+            source.close()  # pyarrow closes nothing that it could not read
+            raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> BadRaw:
         size = self.path.stat().st_size
@@ -209,7 +237,7 @@ class ArmSamples:
         schema = self._file.schema_arrow
         missing = [column for column in self._columns if column not in schema.names]
         if missing:
-            raise BadRaw(self.name, f"has no column {', '.join(missing)} (found {', '.join(schema.names) or 'none'})")
+            raise BadRaw(self.name, f"has no column {', '.join(missing)} (found {listing(schema.names) or 'none'})")
         twice = [column for column in self._columns if schema.names.count(column) > 1]
         if twice:
             raise BadRaw(self.name, f"has the column {', '.join(twice)} twice, expected every name once")
@@ -224,8 +252,11 @@ class ArmSamples:
             if not sound:
                 expected = "int64 microseconds" if column == "timestamps" else "float64"
                 raise BadRaw(self.name, f"column {column} is {found}, expected {expected}")
-        if not self._file.metadata.num_rows:
+        num_samples = self._file.metadata.num_rows
+        if not num_samples:
             raise BadRaw(self.name, "has no samples, expected at least one row")
+        if num_samples > MAX_SAMPLES:
+            raise BadRaw(self.name, f"has {num_samples} samples, the limit is {MAX_SAMPLES}: expected the samples of one episode")
 
     def times(self) -> Iterator[NDArray[np.int64]]:
         """Yield the times alone, (S,) int64, strictly increasing over all batches.

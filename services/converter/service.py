@@ -18,6 +18,7 @@ import msgspec
 
 from services.converter.assignment import Assignment, Converted, RawEpisode
 from services.converter.download import local_episode
+from services.converter.files import listing
 from services.converter.limits import Limits
 from services.converter.raw import find_episodes, list_frames
 from services.converter.worker import convert_in_process
@@ -62,7 +63,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             BadEvent: an override tries to move input or output.
         """
         changed = merged({}, event.config_overrides)
-        if "input" in changed or set(changed.get("output", {})) - {"state_keys"}:
+        output = changed.get("output", {})
+        if "input" in changed or not isinstance(output, dict) or set(output) - {"state_keys"}:
             raise BadEvent("config_overrides names input or output: an event may change how an episode is converted, not where files are")
         strategy = event.strategy or self.strategy
         chosen = {"alignment.strategy": strategy} if strategy else {}
@@ -150,10 +152,12 @@ class Converter:
 
 
 def _found(folders: LocalFolders, episode_id: str) -> RawEpisode:
-    episodes = find_episodes(Path(folders.data_path), Path(folders.images_path))
+    data_path, images_path = Path(folders.data_path), Path(folders.images_path)
+    episodes = find_episodes(data_path, images_path)
     if episode_id not in episodes:
-        raise BadRaw(folders.data_path, f"holds no episode {episode_id} (found {', '.join(list(episodes)[:10])})")
-    return episodes[episode_id]
+        raise BadRaw(folders.data_path, f"holds no episode {episode_id} (found {listing(episodes)})")
+    # A path into the joints finds the images beside them, up to two folders above.
+    return msgspec.structs.replace(episodes[episode_id], roots=(data_path, images_path, *data_path.parents[:2]))
 
 
 def _num_frames(raw: RawEpisode, config: StrategyConfig) -> int:
