@@ -82,10 +82,8 @@ def show(stack: Stack) -> None:
     table = Table("what", "where", "process", title="episodeflow is up", title_justify="left")
     pids = endpoints.pids
     user = endpoints.nats
-    table.add_row("NATS", f"{user.url} user {user.user} password {user.password}", str(pids.get("nats")))
-    table.add_row(
-        "Redis (Valkey)", f"{endpoints.redis.host}:{endpoints.redis.port} password {endpoints.redis.password}", str(pids.get("valkey"))
-    )
+    table.add_row("NATS", f"{user.url} user {user.user}", str(pids.get("nats")))
+    table.add_row("Redis (Valkey)", f"{endpoints.redis.host}:{endpoints.redis.port}", str(pids.get("valkey")))
     table.add_row("store", endpoints.store, "")
     for source, uri in endpoints.raw.items():
         table.add_row(f"raw episodes of {source}", uri, "")
@@ -93,6 +91,7 @@ def show(stack: Stack) -> None:
     for name in endpoints.services:
         if name not in {"nats", "valkey"}:
             table.add_row(name, endpoints.services[name].log, str(pids.get(name)))
+    table.add_row("credentials", endpoints.credentials, "")
     table.add_row("all of this", str(stack.state.endpoints_path), str(pids["up"]))
     console = Console()
     console.print(table, soft_wrap=True)

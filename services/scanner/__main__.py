@@ -69,7 +69,19 @@ async def scan(loaded: entry.Loaded, options: Options, *, stopping: asyncio.Even
     scanner = Scanner(
         bus=bus, ledger=ledger, stores=stores, places=places, config=storage.bos.scanner, strategy=loaded.strategy, metrics=metrics
     )
-    return await (scanner.once if options.is_once else scanner.run)(stopping, is_full=options.is_full)
+    if not options.is_once:
+        return await scanner.run(stopping, is_full=options.is_full)
+    summary = await scanner.once(stopping, is_full=options.is_full)
+    sys.stdout.write(summary_text(summary))
+    return summary
+
+
+def summary_text(summary: Summary) -> str:
+    """Return what one scan did, for a person: a line in all, and one for each episode that was published or waits."""
+    lines = [f"{summary.found} episodes looked at, {len(summary.published)} published, {len(summary.waiting)} waiting"]
+    lines += [f"published {name}" for name in summary.published]
+    lines += [f"waiting   {waiting.source}/{waiting.episode_id}: {waiting.why}" for waiting in summary.waiting]
+    return "\n".join(lines) + "\n"
 
 
 def with_interval(storage: StorageConfig, interval_s: float) -> StorageConfig:
