@@ -72,7 +72,7 @@ async def _needed(store: Store, place: Place, config: StrategyConfig) -> AsyncIt
             yield found
         elif kind == "images" and camera in cameras and name:
             if not _PLAIN_NAME.match(name) or name in {".", ".."}:
-                raise BadRaw(found.key, "is no plain file name, expected {timestamp}.jpg")
+                raise BadRaw(shown(found.key), "is no plain file name, expected {timestamp}.jpg")
             yield found
 
 
