@@ -19,6 +19,7 @@ from shared import events
 from shared.config import RETIRED_STORAGE_KEYS, StorageConfig, StrategyConfig
 from shared.events import EpisodeConverted, EpisodeFailed, EpisodeReady, EpisodeUploaded
 from shared.metrics import Metrics
+from tests.test_house import DOORS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -272,6 +273,12 @@ def test_decisions_are_numbered_without_a_gap() -> None:
     numbers = sorted(int(page.name[:4]) for page in (ROOT / "docs/adr").glob("*.md"))
 
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_door_of_a_library_is_in_the_architecture() -> None:
+    table = section(text_of("ARCHITECTURE.md"), "The rules")
+
+    assert [path for doors in DOORS.values() for path in doors if f"`{path}`" not in table] == []
 
 
 def test_documentation_names_no_path_of_one_machine() -> None:
