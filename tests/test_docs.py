@@ -16,9 +16,10 @@ from msgspec import inspect
 
 from cli.main import ALIASES, COMMANDS
 from shared import events
-from shared.config import RETIRED_STORAGE_KEYS, StorageConfig, StrategyConfig
+from shared.config import StorageConfig, StrategyConfig
 from shared.events import EpisodeConverted, EpisodeFailed, EpisodeReady, EpisodeUploaded
 from shared.metrics import Metrics
+from shared.retired import RETIRED_STORAGE_KEYS
 from tests.test_house import DOORS
 
 ROOT = Path(__file__).parents[1]
