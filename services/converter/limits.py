@@ -4,13 +4,14 @@ An episode beyond a limit is a crash of its worker like any other: it is tried a
 fails as ``crashed`` after the configured attempts, with the limit, what was used and the key to change in its sentence.
 Limits never change bytes: they end a conversion or have no part in it.
 
-The memory limit is the kernel's limit of a process's data (``RLIMIT_DATA``: heap and private mappings, not the files of
-libraries). Linux keeps it; macOS accepts it and does not.
+The memory limit is the kernel's limit of a process's data (``RLIMIT_DATA``: heap, stacks of threads and other private
+mappings), on top of what the libraries hold before the episode begins. Linux keeps it; macOS accepts it and does not.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What the process of one episode may use; None: as much as there is.
 
     Attributes:
-        max_memory_mb: MiB of data.
+        max_memory_mb: MiB of data beyond what its libraries hold.
         max_seconds: seconds from the start of its process.
     """
 
@@ -39,10 +40,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def limit_memory(limits: Limits) -> None:
-    """Limit the memory of this process for the rest of its life."""
+    """Limit the memory of this process, beyond what it holds now, for the rest of its life."""
     if limits.max_memory_mb is not None:
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        wanted = limits.max_memory_mb * _BYTES_PER_MB
+        wanted = ((data_mb(os.getpid()) or 0) + limits.max_memory_mb) * _BYTES_PER_MB
         resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
@@ -65,7 +66,7 @@ def out_of_memory(limits: Limits, *, used_mb: int | None) -> WorkerCrashed:
 
     Args:
         limits: what it was allowed.
-        used_mb: the most that was seen, None if nobody looked.
+        used_mb: the most that was seen beyond its libraries, None if nobody looked in time.
     """
     used = "" if used_mb is None else f" (it had {used_mb} MB)"
     if limits.max_memory_mb is None:

@@ -21,14 +21,14 @@ from multiprocessing.context import ForkServerProcess
 from typing import TYPE_CHECKING, Any
 
 from services.converter import memory
-from services.converter.limits import Limits, data_mb, is_out_of_memory, limit_memory, out_of_memory, out_of_time
+from services.converter.limits import MEMORY_KEY, Limits, data_mb, is_out_of_memory, limit_memory, out_of_memory, out_of_time
 from shared.errors import EpisodeflowError, WorkerCrashed
 
 if TYPE_CHECKING:  # whoever starts a worker does without the libraries that only the worker needs
     from services.converter.assignment import Assignment, Converted
 
 PROGRESS_INTERVAL_S = 0.1
-_SAMPLE_INTERVAL_S = 0.1
+_SAMPLE_INTERVAL_S = 0.05
 _NO_LIMITS = Limits()
 _PRELOADED = ["__main__", "services.converter.convert"]
 
@@ -99,7 +99,7 @@ async def _limited(
     sampling = asyncio.create_task(memory_seen.sample()) if limits.max_memory_mb is not None else None
     try:
         async with asyncio.timeout(limits.max_seconds):
-            return await _answer(process, receiving, {"frames": count, "started": on_start})
+            return await _answer(process, receiving, {"frames": count, "started": on_start, "held": memory_seen.begin})
     except TimeoutError:
         raise out_of_time(limits, num_frames=num_frames) from None
     except _OutOfMemoryError:
@@ -108,8 +108,8 @@ async def _limited(
         # A library that gets no memory may end the process instead of saying so: the numbers tell which it was.
         if limits.max_memory_mb is None:
             raise
-        used = f"{memory_seen.most_mb} MB" if memory_seen.most_mb else "an unknown amount"
-        raise WorkerCrashed(f"{error} (it had {used} of conversion.max_memory_mb = {limits.max_memory_mb} MB)") from None
+        used = "an unknown amount" if memory_seen.most_mb is None else f"{memory_seen.most_mb} MB"
+        raise WorkerCrashed(f"{error} (it had {used} of {MEMORY_KEY} = {limits.max_memory_mb} MB)") from None
     finally:
         if sampling:
             sampling.cancel()
@@ -120,16 +120,22 @@ class _OutOfMemoryError(Exception):
 
 
 class _MemorySeen:
-    """The most memory that a process was seen with."""
+    """The most memory that a process was seen with, beyond what its libraries hold."""
 
     def __init__(self, pid: int | None) -> None:
         self._pid = pid
+        self._held_mb: int | None = None
         self.most_mb: int | None = None
+
+    def begin(self, held_mb: int | None) -> None:
+        """Note what the libraries hold."""
+        self._held_mb = held_mb
 
     async def sample(self) -> None:
         """Look until cancelled: the kernel keeps no peak of what it limits."""
         while (now_mb := data_mb(self._pid)) is not None:
-            self.most_mb = max(self.most_mb or 0, now_mb)
+            if self._held_mb is not None:
+                self.most_mb = max(self.most_mb or 0, now_mb - self._held_mb)
             await asyncio.sleep(_SAMPLE_INTERVAL_S)
 
 
@@ -194,6 +200,7 @@ def _work(assignment: Assignment, sending: Connection, limits: Limits) -> None:
 
     sending.send(("started", time.time()))
     progress = _Progress(sending)
+    sending.send(("held", data_mb(os.getpid())))
     limit_memory(limits)
     try:
         message: tuple[str, object] = ("result", convert(assignment, progress.add))

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import json
 import os
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cli.servers import NatsServer, ValkeyServer
 from shared import events
 from shared.bus import Bus
 from shared.config import load_storage
+from shared.errors import Retryable
 from shared.events import EpisodeConverted, EpisodeFailed, EpisodeReady
 from shared.ledger import Ledger
 from shared.provision import provision, provision_plan
@@ -31,6 +33,7 @@ from tests.services.converter.episodes import STRATEGY, write_episode
 
 SOURCE = "lab"
 ACK_WAIT_S = 3.0
+SMALL_SPOOL_MB = 24
 _PAUSE_S = 0.1
 _PARALLEL_PUTS = 16
 
@@ -54,12 +57,12 @@ class Lab:
         self.proxy: FaultyProxy
         self.bus: Bus
 
-    def write_config(self, **conversion: Any) -> None:
+    def write_config(self, *, workers: int, **conversion: Any) -> None:
         """Write the storage file of the services: the store lies behind the proxy."""
         user = self.nats.users[0]
         document = {
             "nats": {"servers": [self.nats.url], "user": user.name, "password": user.password.reveal(), "ack_wait_s": ACK_WAIT_S},
-            "redis": {"host": "127.0.0.1", "port": self.valkey.port, "password": self.valkey.password.reveal(), "max_workers": 2},
+            "redis": {"host": "127.0.0.1", "port": self.valkey.port, "password": self.valkey.password.reveal(), "max_workers": workers},
             "bos": {
                 "endpoint": f"http://127.0.0.1:{self.proxy.port}",
                 "bucket": self.bucket,
@@ -129,12 +132,9 @@ class Lab:
 
     def lines(self, event: str) -> list[dict[str, Any]]:
         """Return the log lines of all services with one event name."""
-        found: list[dict[str, Any]] = []
-        for service in self.services.values():
-            for line in service.log_path.read_text(encoding="utf-8", errors="replace").splitlines():
-                if f'"{event}"' in line and line.startswith("{"):
-                    found.append(json.loads(line))
-        return found
+        paths = [service.log_path for service in self.services.values() if service.log_path.exists()]
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        return [json.loads(line) for line in lines if f'"{event}"' in line and line.startswith("{") and line.endswith("}")]
 
     def leftovers(self) -> list[str]:
         """Return what lies in spool and workspaces, and is no empty folder of them."""
@@ -144,23 +144,43 @@ class Lab:
 
 
 @asynccontextmanager
-async def opened_lab(folder: Path, s3: S3Server, *, seed: int, **conversion: Any) -> AsyncIterator[Lab]:
-    """Give a lab whose servers run, stream and bucket made, services named and not started; everything ends with it."""
-    folder.mkdir(parents=True)
+async def opened_lab(
+    folder: Path, s3: S3Server, *, seed: int, is_spool_small: bool = False, workers: int = 2, **conversion: Any
+) -> AsyncIterator[Lab]:
+    """Give a lab whose servers run, stream and bucket made, services named and not started; everything ends with it.
+
+    With ``is_spool_small`` the spool is a file system of its own, where this machine lets us mount one.
+    """
+    await asyncio.to_thread(folder.mkdir, parents=True)
     bucket = f"faults-{folder.name}"
     await create_bucket(s3, bucket)
     lab = Lab(folder, s3=s3, bucket=bucket)
     async with AsyncExitStack() as stack:
+        if is_spool_small:
+            stack.enter_context(mounted(lab.spool))
         await stack.enter_async_context(lab.nats)
         await stack.enter_async_context(lab.valkey)
         lab.proxy = await stack.enter_async_context(FaultyProxy(int(s3.endpoint.rpartition(":")[2]), seed=seed))
-        lab.write_config(**conversion)
+        lab.write_config(workers=workers, **conversion)
         storage, _ = load_storage(lab.config, {})
         lab.bus = await stack.enter_async_context(await Bus.connect(lab.nats.config(), name="test"))
         await provision(lab.bus, provision_plan(storage))
         for name, module in (("converter-1", "converter"), ("converter-2", "converter"), ("uploader", "uploader"), ("scanner", "scanner")):
             stack.push_async_callback(_ended, lab.service(name, module))
         yield lab
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """Mount a file system in memory on a new folder inside the block; without the right to, leave the folder as it is."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_SPOOL_MB}m", "tmpfs", str(folder)]
+    is_mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
+    try:
+        yield
+    finally:
+        if is_mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 async def _ended(service: ServiceProcess) -> None:
@@ -240,8 +260,6 @@ async def until(condition: Callable[[], Any], *, deadline_s: float, what: Callab
 
 
 async def _patiently(asking: Callable[[], Any]) -> Any:
-    from shared.errors import Retryable
-
     while True:
         try:
             return await asking()
