@@ -1,5 +1,6 @@
 """The uploader against a real bus and ledger, into folders and into S3."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -167,3 +168,29 @@ async def test_a_part_without_info_shows_nothing(lab: Lab) -> None:
         await lab.deliver()
 
     assert await lab.keys() == []
+
+
+async def test_the_same_episode_twice_at_once_is_brought_once_and_neither_fails(lab: Lab) -> None:
+    lab.put_part()
+
+    await asyncio.gather(*(lab.deliver(seq=seq) for seq in (1, 2, 3)))
+
+    assert await lab.keys() == WHOLE
+    assert (await lab.ledger.stats(lab.source)).completed == 1
+    assert list(lab.spool.iterdir()) == []
+
+
+async def test_a_dataset_that_comes_when_its_target_is_complete_is_tidied_away_and_others_stay(lab: Lab) -> None:
+    lab.put_part()
+    await lab.deliver()
+    late = lab.spool / lab.source / "e1_nearest" / "0123" / MANIFEST
+    new = lab.spool / lab.source / "e1_nearest" / "4567" / MANIFEST
+    for path, digest in ((late, "sha256:aaa"), (new, "sha256:new")):
+        path.parent.mkdir(parents=True)
+        path.write_text(f'{{"source": "{lab.source}", "episode_id": "e1", "strategy": "nearest", "digest": "{digest}"}}')
+
+    num_removed = await lab.uploader.tidy(is_full=True)
+
+    assert num_removed == 1
+    assert not late.exists()
+    assert new.exists()
