@@ -130,4 +130,6 @@ def _name(value: object) -> str | None:
 
 
 def _shortened(text: str) -> str:
+    """Return a text of bounded length that can be encoded: file names that are no UTF-8 come as lone surrogates."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}… ({len(text)} characters in all)"

@@ -83,6 +83,13 @@ def test_failure_decodes_as_the_ready_event_it_was() -> None:
     assert events.decode(body, EpisodeReady) == READY
 
 
+def test_a_file_name_that_is_no_utf8_does_not_keep_the_failure_from_being_told() -> None:
+    error = BadRaw("images/\udcff.jpg", "is not named by a timestamp")
+    failed = verdict.failed_event(READY, error, stage="converter", reason="rejected", attempts=1, host="host", failed_at=1.0)
+
+    assert events.decode(events.encode(failed), EpisodeFailed).error == "images/\\udcff.jpg: is not named by a timestamp"
+
+
 def test_failed_upload_keeps_what_was_converted() -> None:
     converted = EpisodeConverted(
         episode_id="e1", source="robot", spool="s", path="p", frames=1, duration_s=1.0, num_bytes=1, digest="d"
