@@ -4,7 +4,7 @@ Theory of operation: Baidu BOS and older servers speak only the plain S3 of sign
 used: no trailing checksums (``when_required``), no conditional writes, no batch delete (it demands a checksum).
 Integrity rests on what every server has: sizes always, and MD5, sent as Content-MD5 with each body and compared with
 the ETag where that is a plain MD5. A file above ``PART_BYTES`` is sent in parts and is invisible until the last
-call; on any failure the parts are thrown away.
+call; on any failure the parts are thrown away, and those of a killed process when the same key is sent again.
 """
 
 from __future__ import annotations
@@ -235,6 +235,7 @@ class S3Store:
         except BaseException:
             await asyncio.shield(self._abort(key, upload))
             raise
+        await self._abort_others(key)
         info = await self.head(key)
         if info is None or info.size_bytes != size_bytes:
             found = "nothing" if info is None else f"{info.size_bytes} bytes"
@@ -264,6 +265,20 @@ class S3Store:
                 await self._client.abort_multipart_upload(**self._named(key), UploadId=upload)
         except (Retryable, Refused):
             return  # the failure that led here is the one to report
+
+    async def _abort_others(self, key: str) -> None:
+        """Throw away the parts that a process that was killed has sent for the same key.
+
+        One that lives and sends the same key, too, starts anew: the object is complete, so its next look finds it so.
+        """
+        try:
+            with translated(self._place, f"list parts of {key}"):
+                found = await self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._prefix + key)
+        except (Retryable, Refused):
+            return  # a server without this call, or without the permission: only room is lost
+        for upload in found.get("Uploads", ()):
+            if upload["Key"] == self._prefix + key:
+                await self._abort(key, upload["UploadId"])
 
     def _check_etag(self, key: str, answer: dict[str, Any], md5: str) -> None:
         etag = _plain_md5(answer)

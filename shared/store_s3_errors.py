@@ -15,7 +15,7 @@ from shared.errors import Refused, StoreUnavailable
 _CREDENTIAL_CODES = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "TokenRefreshRequired"}
 _TRANSIENT_CODES = {
     *("SlowDown", "RequestTimeout", "Throttling", "TooManyRequests", "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"),
-    *("OperationAborted", "ServiceUnavailable", "InternalError"),
+    *("OperationAborted", "ServiceUnavailable", "InternalError", "NoSuchUpload"),
 }
 
 

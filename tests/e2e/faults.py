@@ -57,10 +57,10 @@ class Lab:
         self.proxy: FaultyProxy
         self.bus: Bus
 
-    def write_config(self, *, workers: int, **conversion: Any) -> None:
-        """Write the storage file of the services: the store lies behind the proxy."""
+    def write_config(self, *, workers: int, store: str | None = None, **conversion: Any) -> None:
+        """Write the storage file of the services: the store lies behind the proxy, unless it is another."""
         user = self.nats.users[0]
-        document = {
+        document: dict[str, Any] = {
             "nats": {"servers": [self.nats.url], "user": user.name, "password": user.password.reveal(), "ack_wait_s": ACK_WAIT_S},
             "redis": {"host": "127.0.0.1", "port": self.valkey.port, "password": self.valkey.password.reveal(), "max_workers": workers},
             "bos": {
@@ -77,6 +77,8 @@ class Lab:
                 **conversion,
             },
         }
+        if store:
+            document["store"] = store
         self.config.write_bytes(msgspec.yaml.encode(document))
         (self.folder / "strategy.yaml").write_bytes(msgspec.yaml.encode(STRATEGY))
 

@@ -65,6 +65,32 @@ async def test_a_cancelled_upload_in_parts_leaves_nothing(bos: BosConfig, tmp_pa
         assert await open_uploads(store) == []
 
 
+async def test_parts_that_a_killed_process_sent_go_when_the_same_key_is_sent_again_and_of_other_keys_stay(
+    bos: BosConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(PART_BYTES + 1))
+    async with opened(bos) as store:
+        for key in ("a", "ab"):
+            await store._client.create_multipart_upload(Bucket=store._bucket, Key=key)
+
+        await store.put(tmp_path / "big", "a")
+
+        assert await open_uploads(store) == ["ab"]
+
+
+async def test_an_upload_that_somebody_else_ended_is_retryable(bos: BosConfig, tmp_path: Path) -> None:
+    with (tmp_path / "big").open("wb") as big:
+        big.truncate(20 * PART_BYTES)
+    async with opened(bos) as store:
+        putting = asyncio.create_task(store.put(tmp_path / "big", "a"))
+        await until_parts_arrive(store)
+        found = await store._client.list_multipart_uploads(Bucket=store._bucket)
+        await store._client.abort_multipart_upload(Bucket=store._bucket, Key="a", UploadId=found["Uploads"][0]["UploadId"])
+
+        with pytest.raises(StoreUnavailable, match="NoSuchUpload"):
+            await putting
+
+
 async def test_a_file_that_shrinks_while_it_is_sent_is_not_visible(bos: BosConfig, tmp_path: Path) -> None:
     path = tmp_path / "big"
     with path.open("wb") as big:
