@@ -118,6 +118,10 @@ class Connection:
             BusUnavailable: the connection was closed for good.
         """
         await self._connected_or_closed.wait()
+        self.check_open()
+
+    def check_open(self) -> None:
+        """Raise ``BusUnavailable`` if the connection was closed for good, by us or by the server's verdict."""
         if self._closed:
             raise self._closed_error()
 

@@ -113,6 +113,7 @@ class Scanner:
 
         Raises:
             Rejected: the store or the bus refuses us.
+            BusUnavailable: the connection to the bus was closed for good.
         """
         total = Summary()
         swept_s = time.monotonic()
@@ -131,6 +132,7 @@ class Scanner:
 
         Raises:
             Rejected: the store or the bus refuses us.
+            BusUnavailable: the connection to the bus was closed for good.
         """
         total = Summary()
         rounds = 0
@@ -169,6 +171,8 @@ class Scanner:
         return total
 
     async def _tried(self, *, is_full: bool, is_sweep: bool = False) -> Summary | None:
+        # Only a new process gets another connection: one that is closed for good must not be waited for.
+        self._bus.connection.check_open()
         started_s = time.monotonic()
         try:
             summary = await self.scan(is_full=is_full, is_sweep=is_sweep)

@@ -25,7 +25,7 @@ def write_episodes(folder: Path) -> Path:
     for name in HEALTHY:
         write_episode(folder, name, seconds=0.4)
     image = jpeg(1, width=1920, height=1080)
-    for path in write_episode(folder, POISON, seconds=2).glob("images/*/*.jpg"):
+    for path in write_episode(folder, POISON, seconds=1.2).glob("images/*/*.jpg"):
         path.write_bytes(image)
     return folder
 

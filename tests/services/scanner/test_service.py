@@ -12,7 +12,7 @@ import pytest
 from services.scanner.service import Scanner
 from shared.bus import Bus
 from shared.config import BosConfig, RedisConfig, ScannerConfig, StorageConfig, StrategyConfig, decode_strategy
-from shared.errors import LedgerUnavailable, Refused
+from shared.errors import BusUnavailable, LedgerUnavailable, Refused
 from shared.ledger import Ledger
 from shared.places import resolve
 from shared.store import StorePool
@@ -214,3 +214,10 @@ async def test_a_folder_that_is_not_there_is_refused_by_name(lab: Lab) -> None:
 
     with pytest.raises(Refused, match="does not exist"):
         await lab.scanner().once(asyncio.Event(), is_full=False)
+
+
+async def test_a_bus_that_is_closed_for_good_ends_the_scanner_so_that_a_new_one_can_be_started(lab: Lab) -> None:
+    await lab.bus.close()
+
+    with pytest.raises(BusUnavailable, match="is closed"):
+        await lab.scanner().run(asyncio.Event(), is_full=False)
