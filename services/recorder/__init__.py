@@ -1,0 +1,1 @@
+"""Recorder: consumes nothing, emits `episode.ready`, owns the robot, its cameras and the raw episodes on the robot host."""

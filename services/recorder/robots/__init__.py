@@ -1,0 +1,1 @@
+"""The arms: packets, registers, the servo bus, calibration, connecting and configuring."""

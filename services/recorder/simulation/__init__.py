@@ -1,0 +1,1 @@
+"""A simulated robot: servos behind real pseudo-terminals that speak the protocol byte for byte."""
