@@ -125,7 +125,8 @@ class Arm:
                     raise
         if silent:
             raise RobotUnreachable(
-                f"{self.bus.port}: {self.bus.named(silent)} did not confirm that the torque is off: switch the arm's power off before touching it"
+                f"{self.bus.port}: {self.bus.named(silent)} did not confirm that the torque is off: "
+                "switch the arm's power off before touching it"
             )
 
     async def raw_positions(self) -> dict[str, int]:

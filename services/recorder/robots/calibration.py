@@ -26,8 +26,8 @@ class JointCalibration(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     drive_mode: Annotated[int, msgspec.Meta(ge=0, le=1)]
     homing_offset: Annotated[int, msgspec.Meta(ge=-2047, le=2047)]
-    range_min: Annotated[int, msgspec.Meta(ge=-MAX_POSITION, le=MAX_POSITION)]
-    range_max: Annotated[int, msgspec.Meta(ge=-MAX_POSITION, le=MAX_POSITION)]
+    range_min: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
+    range_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
 
 
 Calibration = dict[str, JointCalibration]

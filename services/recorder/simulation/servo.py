@@ -67,7 +67,7 @@ class Servo:
 
     def get(self, register: Register) -> int:
         """Return a register as a host would read it."""
-        return register.decoded(self._memory[register.address : register.address + register.num_bytes])
+        return register.decoded(bytes(self._memory[register.address : register.address + register.num_bytes]))
 
     def set(self, register: Register, value: int) -> None:
         """Set a register from within: no lock and no read-only address holds."""
