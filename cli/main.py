@@ -26,6 +26,8 @@ COMMANDS = {
     "doctor": ("cli.doctor", "Check files, servers, permissions and disks, and say what to do."),
     "trace": ("cli.trace", "Say what an episode of a dataset was made from."),
     "migrate": ("cli.migrate", "Move the tasks of the old Redis lists onto the stream."),
+    "simulate": ("cli.simulate", "Simulate a bimanual robot behind serial ports."),
+    "calibrate": ("cli.calibrate", "Calibrate an arm into LeRobot's own files."),
 }
 ALIASES = {"worker": "converter"}
 
