@@ -34,7 +34,7 @@ def command(
 
     Exit status 1 if an episode failed; the others are in the dataset all the same.
     """
-    worker.preload()  # its libraries load beside ours
+    worker.preload("cli.main")  # its libraries load beside ours
     from cli import conversion  # noqa: PLC0415
 
     config = conversion.load(config_path, os.environ, _overrides(strategy, input_path, output))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from shared.errors import EpisodeflowError
+from shared.version import VERSION
 
 COMMANDS = {
     "convert": ("cli.convert", "Convert local raw episodes into one LeRobot dataset."),
@@ -25,9 +26,9 @@ COMMANDS = {
     "monitor": ("cli.monitor", "Watch what is pending, in flight, failed and done."),
     "doctor": ("cli.doctor", "Check files, servers, permissions and disks, and say what to do."),
     "trace": ("cli.trace", "Say what an episode of a dataset was made from."),
-    "migrate": ("cli.migrate", "Move the tasks of the old Redis lists onto the stream."),
     "simulate": ("cli.simulate", "Simulate a bimanual robot behind serial ports."),
     "calibrate": ("cli.calibrate", "Calibrate an arm into LeRobot's own files."),
+    "migrate": ("cli.migrate", "Move the tasks of the old Redis lists onto the stream."),
 }
 ALIASES = {"worker": "converter"}
 
@@ -52,7 +53,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="episodeflow")
+@click.version_option(VERSION, package_name="episodeflow")
 def commands() -> None:
     """Turn robot teleoperation into LeRobot training datasets.
 

@@ -6,8 +6,6 @@ nats-py's; its door is ``connection``.
 
 from __future__ import annotations
 
-import importlib.metadata
-import re
 import socket
 from collections.abc import Callable
 from types import TracebackType
@@ -17,8 +15,7 @@ import msgspec
 
 from shared.connection import Connection, Registered
 from shared.permissions import STATUS_SUBJECT, micro_name
-
-_SEMANTIC = re.compile(r"^\d+\.\d+\.\d+$")
+from shared.version import VERSION
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +62,7 @@ class Microservice:
         metadata = {"host": self._host, "sources": ",".join(about.sources), "spool": about.spool or ""}
         self._registered = await self._connection.register(
             micro_name(about.service),
-            version=software_version(),
+            version=VERSION,
             description=f"episodeflow {about.service}",
             metadata={key: value for key, value in metadata.items() if value},
             endpoint="status",
@@ -79,14 +76,5 @@ class Microservice:
             await self._registered.end()
 
     def _status(self) -> bytes:
-        status = Status(service=self._about.service, host=self._host, version=software_version(), counts=self._counts())
+        status = Status(service=self._about.service, host=self._host, version=VERSION, counts=self._counts())
         return msgspec.json.encode(status)
-
-
-def software_version() -> str:
-    """Return this software's version as the protocol wants it: three numbers."""
-    try:
-        version = importlib.metadata.version("episodeflow")
-    except importlib.metadata.PackageNotFoundError:
-        return "0.0.0"
-    return version if _SEMANTIC.match(version) else "0.0.0"

@@ -20,7 +20,8 @@ from shared.errors import EpisodeflowError
 from shared.events import E
 from shared.health import HealthServer
 from shared.metrics import Metrics, QueueState
-from shared.microservice import About, Microservice, software_version
+from shared.microservice import About, Microservice
+from shared.version import VERSION
 
 _log = logs.logger("presence")
 
@@ -90,7 +91,7 @@ class Presence:
 
 def service_metrics(service: str, storage: StorageConfig) -> Metrics:
     """Return the metrics of a service over the configured sources."""
-    return Metrics(service, version=software_version(), sources=_sources(storage))
+    return Metrics(service, version=VERSION, sources=_sources(storage))
 
 
 def about(service: str, storage: StorageConfig, *, spool: str | None = None) -> About:

@@ -40,6 +40,7 @@ PURE_FILES = {
     "shared/settings.py",
     "shared/store_object.py",
     "shared/verdict.py",
+    "shared/version.py",
 }
 PURE_LIBRARIES = {"numpy", "msgspec"}
 

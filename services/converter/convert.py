@@ -9,15 +9,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
-import av
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.converter import memory, quality, raw
+from services.converter import memory, quality, raw, video
 from services.converter import plan as planning
 from services.converter.aligned import Aligned, align
 from services.converter.alignment import Rows
@@ -30,6 +28,7 @@ from shared.errors import BadRaw, DiskFull
 from shared.lerobot import layout
 from shared.lerobot.part import CameraVideo, write_part
 from shared.lerobot.provenance import rows_digest, sealed
+from shared.version import VERSION
 
 MANIFEST_VERSION = 1
 UNKNOWN_TASK = "unspecified"
@@ -50,6 +49,7 @@ def convert(assignment: Assignment, on_frames: Callable[[int], None] = lambda _:
     """
     with _disk_errors(assignment.folder):
         assignment.folder.mkdir()
+        video.check_settings(assignment.config.video)
         task = _task(assignment)
         aligned = align(assignment)
         memory.return_freed()
@@ -131,12 +131,10 @@ def _made_by(assignment: Assignment, frame_digests: dict[str, dict[str, str]]) -
         "task": _task(assignment),
         "recipe": planning.recipe(assignment.config),
         "software": {
-            "episodeflow": version("episodeflow"),
-            "numpy": version("numpy"),
-            "pyarrow": version("pyarrow"),
-            "opencv": version("opencv-python-headless"),
-            "av": av.__version__,
-            "libraries": {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())},
+            "episodeflow": VERSION,
+            "numpy": np.__version__,
+            "pyarrow": raw.PYARROW_VERSION,
+            **video.software(),
         },
         "raw": {"joints": joints} | {f"images/{camera}": frame_digests[camera] for camera in sorted(frame_digests)},
     }

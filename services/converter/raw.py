@@ -25,6 +25,7 @@ from services.converter.files import listing, shown
 from shared.episode import METADATA_FILE, ArmConfig, RawMetadata, frame_timestamp_us
 from shared.errors import BadRaw
 
+PYARROW_VERSION: str = pa.__version__
 BATCH_SAMPLES = 8192
 MAX_TIMESTAMP_US = 4_102_444_800_000_000
 """2100-01-01: a larger value is no microsecond timestamp (nanoseconds, most likely)."""
@@ -215,18 +216,19 @@ class ArmSamples:
         self.num_samples = self._file.metadata.num_rows
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; pyarrow leaves a source that it did not open itself to its owner."""
         self._file.close(force=True)
+        self._source.close()
 
     def _opened(self) -> pq.ParquetFile:
         try:
-            source = pa.OSFile(str(self.path), "rb")
+            self._source = pa.OSFile(str(self.path), "rb")
         except OSError as error:
             raise BadRaw(self.name, f"cannot be read: {error.strerror or error}") from error
         try:
-            return pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+            return pq.ParquetFile(self._source, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
-            source.close()  # pyarrow closes nothing that it could not read
+            self._source.close()
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> BadRaw:

@@ -33,12 +33,20 @@ _SINGLE_THREAD = {
     "hevc": {"x265-params": "pools=1:frame-threads=1:log-level=error"},
     "av1": {"svtav1-params": "lp=1"},
 }
+_X26X_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo")
+_AV1_PRESETS = tuple(str(number) for number in range(14))
 _BT601 = 6  # SMPTE 170M in AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic
 _LIMITED_RANGE = 1  # AVCOL_RANGE_MPEG
 
 _LEVELS = np.arange(256, dtype=np.float64)
 _LUMA = np.round(16 + _LEVELS * (219 / 255)).astype(np.uint8)
 _CHROMA = np.round(128 + (_LEVELS - 128) * (224 / 255)).clip(16, 240).astype(np.uint8)
+
+
+def software() -> dict[str, object]:
+    """Return the versions of what decides a video's bytes."""
+    libraries = {name: ".".join(map(str, number)) for name, number in sorted(av.library_versions.items())}
+    return {"opencv": cv2.__version__, "av": av.__version__, "libraries": libraries}
 
 
 class JpegDecoder:
@@ -89,6 +97,19 @@ def _pixels(plane: Any) -> NDArray[np.uint8]:
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
+def check_settings(config: VideoConfig) -> None:
+    """Refuse what the configured encoder does not know.
+
+    Raises:
+        BadConfig: the preset or crf is none of the encoder's.
+    """
+    presets, max_crf = (_AV1_PRESETS, 63) if config.codec == "av1" else (_X26X_PRESETS, 51)
+    if config.preset not in presets:
+        raise BadConfig("video", "preset", f"{config.codec} has no preset {config.preset!r}, expected one of {', '.join(presets)}")
+    if config.crf > max_crf:
+        raise BadConfig("video", "crf", f"is {config.crf}, {config.codec} takes 0 to {max_crf}")
+
+
 class VideoWriter:
     """Writes frames to one mp4 file, frame i at presentation time i/fps.
 
@@ -99,10 +120,12 @@ class VideoWriter:
         config: codec, crf, preset, keyframe distance.
 
     Raises:
-        BadConfig: the encoder refuses the preset or crf.
+        BadConfig: the encoder does not know the preset or crf.
+        RuntimeError: the encoder cannot be opened.
     """
 
     def __init__(self, path: Path, *, width_px: int, height_px: int, fps: int, config: VideoConfig) -> None:
+        check_settings(config)
         self._container = av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"})
         stream = cast(Any, self._container).add_stream(ENCODER_BY_CODEC[config.codec], rate=fps)
         codec = stream.codec_context
@@ -119,9 +142,8 @@ class VideoWriter:
             codec.open()
         except av.error.FFmpegError as error:
             self._container.close()
-            raise BadConfig(
-                "video", "preset", f"{config.codec} refuses preset {config.preset!r} with crf {config.crf}: {error.strerror}"
-            ) from error
+            # Its settings were checked: what is left is the host (memory, most likely), and not the episode's fault.
+            raise RuntimeError(f"the encoder {ENCODER_BY_CODEC[config.codec]} cannot be opened: {error.strerror}") from error
 
     def __enter__(self) -> VideoWriter:
         return self

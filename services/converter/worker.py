@@ -30,13 +30,17 @@ if TYPE_CHECKING:  # whoever starts a worker does without the libraries that onl
 PROGRESS_INTERVAL_S = 0.1
 _SAMPLE_INTERVAL_S = 0.05
 _NO_LIMITS = Limits()
-_PRELOADED = ["__main__", "services.converter.convert"]
+_PRELOADED = ("services.converter.convert",)
 
 
-def preload() -> None:
-    """Start the forkserver, which loads the libraries while the caller goes on, so that no episode waits for them."""
+def preload(*modules: str) -> None:
+    """Start the forkserver, which loads the libraries while the caller goes on, so that no episode waits for them.
+
+    Args:
+        modules: what the program's main script imports: every child runs it once more.
+    """
     memory.prefer_small(os.environ)  # the forkserver and its children inherit it
-    multiprocessing.set_forkserver_preload(_PRELOADED)
+    multiprocessing.set_forkserver_preload([*_PRELOADED, *modules])
     forkserver.ensure_running()
 
 

@@ -64,7 +64,10 @@ def override_preset_is_path(folder: Path) -> None:
 
 
 @OVERRIDES.refused(
-    "video: preset: h264 refuses preset 'warp9' with crf 23: Invalid argument", error_type="BadConfig", overrides={"video.preset": "warp9"}
+    "video: preset: h264 has no preset 'warp9', expected one of ultrafast, superfast, veryfast, faster, fast, medium, "
+    "slow, slower, veryslow, placebo",
+    error_type="BadConfig",
+    overrides={"video.preset": "warp9"},
 )
 def override_preset_unknown(folder: Path) -> None:
     """A preset that the encoder does not know."""

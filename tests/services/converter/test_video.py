@@ -130,6 +130,21 @@ def test_a_decoder_goes_on_after_a_damaged_image() -> None:
     assert decoder.decode(jpeg(1)).width == 64
 
 
-def test_an_unknown_preset_is_refused_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(BadConfig, match="video: preset: h264 refuses preset 'quick'"):
-        VideoWriter(tmp_path / "video.mp4", width_px=64, height_px=48, fps=25, config=VideoConfig(preset="quick"))
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (VideoConfig(preset="quick"), "video: preset: h264 has no preset 'quick', expected one of ultrafast, .*placebo"),
+        (VideoConfig(codec="av1", preset="medium"), "video: preset: av1 has no preset 'medium', expected one of 0, 1, .*13"),
+        (VideoConfig(codec="hevc", crf=52), "video: crf: is 52, hevc takes 0 to 51"),
+    ],
+)
+def test_settings_that_the_encoder_does_not_know_are_refused(tmp_path: Path, config: VideoConfig, sentence: str) -> None:
+    with pytest.raises(BadConfig, match=sentence):
+        VideoWriter(tmp_path / "video.mp4", width_px=64, height_px=48, fps=25, config=config)
+
+
+@pytest.mark.parametrize(
+    "preset", ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+)
+def test_every_preset_that_is_offered_opens(tmp_path: Path, preset: str) -> None:
+    assert write_video(tmp_path / "video.mp4", [jpeg(1)], VideoConfig(preset=preset))
