@@ -55,9 +55,13 @@ async def local_episode(
             await store.get(found.key, folder / found.key.removeprefix(place.prefix))
 
     await asyncio.to_thread(_make_folders, folder, objects, place.prefix)
-    async with asyncio.TaskGroup() as group:
-        for found in objects:
-            group.create_task(fetch(found))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for found in objects:
+                group.create_task(fetch(found))
+    except BaseExceptionGroup as errors:
+        # One cause is enough, and what it is decides whether the episode is tried again.
+        raise errors.exceptions[0] from None
     return RawEpisode(episode_id=episode_id, joints=folder / "joints", images=folder / "images")
 
 
