@@ -64,8 +64,8 @@ def upload_plan(
     """
     if INFO not in sizes:
         raise BadDataset(f"{INFO} is missing in the converted episode: publish episode.ready again to convert it anew")
-    wanted = {f"{prefix}{path}": size for path, size in sizes.items()}
-    is_skipped = digest == existing_digest and dict(existing) == wanted
+    wanted = _keys(sizes, prefix)
+    is_skipped = holds_part(sizes, existing=existing, prefix=prefix, digest=digest, existing_digest=existing_digest)
     info_key = f"{prefix}{INFO}"
     ordered = sorted((path for path in sizes if path != INFO), key=_rank)
     return UploadPlan(
@@ -77,9 +77,24 @@ def upload_plan(
     )
 
 
-def is_complete(existing: Mapping[str, int], *, prefix: str, digest: str, existing_digest: str | None) -> bool:
-    """Return whether the target already holds the dataset with this digest, as far as its own listing tells."""
-    return digest == existing_digest and f"{prefix}{INFO}" in existing
+def holds_part(sizes: Mapping[str, int], *, existing: Mapping[str, int], prefix: str, digest: str, existing_digest: str | None) -> bool:
+    """Return whether the target is what the part would make of it: same digest, the same files, each of the same size."""
+    return digest == existing_digest and dict(existing) == _keys(sizes, prefix)
+
+
+def is_complete(existing: Mapping[str, int], *, prefix: str, digest: str, existing_digest: str | None, num_bytes: int) -> bool:
+    """Return whether the target holds the dataset with this digest, where the part itself is not there to compare with.
+
+    A store may lose a file that it had acknowledged, and info.json may outlive it: the sizes of all files must add up.
+
+    Args:
+        existing: bytes by key of what lies below ``prefix``.
+        prefix: the target, with a slash at its end.
+        digest: of the dataset.
+        existing_digest: of what lies at the target, None if that cannot be told.
+        num_bytes: size of all files of the dataset.
+    """
+    return digest == existing_digest and f"{prefix}{INFO}" in existing and sum(existing.values()) == num_bytes
 
 
 def manifest_digest(body: bytes) -> str | None:
@@ -100,6 +115,10 @@ def checked_path(path: str) -> PurePosixPath:
     if not path or "\\" in path or not path.isprintable() or any(step in {"", ".", ".."} for step in steps):
         raise BadEvent(f"the path {path!r} does not lie below the spool: expected a relative folder such as local/episode_0001_chunking")
     return PurePosixPath(path)
+
+
+def _keys(sizes: Mapping[str, int], prefix: str) -> dict[str, int]:
+    return {f"{prefix}{path}": size for path, size in sizes.items()}
 
 
 def _rank(path: str) -> tuple[bool, str]:

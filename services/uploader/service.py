@@ -14,7 +14,7 @@ from collections.abc import Coroutine, Iterable
 from pathlib import Path
 
 from services.uploader.folder import copy_folder, sweep_folder
-from services.uploader.plan import INFO, MANIFEST, Upload, UploadPlan, checked_path, is_complete, manifest_digest, upload_plan
+from services.uploader.plan import MANIFEST, Upload, UploadPlan, checked_path, holds_part, is_complete, manifest_digest, upload_plan
 from services.uploader.spool import Spool
 from shared import logs
 from shared.bus import Bus
@@ -112,7 +112,9 @@ class Uploader:
             async with self._spool.holding(found.folder):
                 target = self._places.target(found.event)
                 store = await self._stores.at(target.root)
-                if await _holds(store, target, found.digest):
+                sizes = await asyncio.to_thread(self._spool.sizes, found.folder)
+                existing, existing_digest = await _listed(store, target)
+                if holds_part(sizes, existing=existing, prefix=target.prefix, digest=found.digest, existing_digest=existing_digest):
                     await asyncio.to_thread(self._spool.remove, found.folder)
                     num_removed += 1
         return num_removed
@@ -140,11 +142,10 @@ class Uploader:
             raise
 
     async def _sent_unless_there(self, event: EpisodeConverted, part: Path, target: Place, *, store: Store, sizes: dict[str, int]) -> None:
-        existing = {info.key: info.size_bytes async for info in store.list(target.prefix)}
-        manifest = f"{target.prefix}{MANIFEST}"
-        existing_digest = manifest_digest(await store.get_bytes(manifest)) if manifest in existing else None
+        existing, existing_digest = await _listed(store, target)
+        prefix, digest = target.prefix, event.digest
         if not sizes:
-            if is_complete(existing, prefix=target.prefix, digest=event.digest, existing_digest=existing_digest):
+            if is_complete(existing, prefix=prefix, digest=digest, existing_digest=existing_digest, num_bytes=event.num_bytes):
                 return
             raise BadDataset(
                 f"{part}: the spool has no such dataset and {target.uri} does not hold it: publish episode.ready again to convert it anew"
@@ -156,7 +157,7 @@ class Uploader:
             return
         if folder is not None:
             await asyncio.to_thread(sweep_folder, folder)
-        plan = upload_plan(sizes, existing=existing, prefix=target.prefix, digest=event.digest, existing_digest=existing_digest)
+        plan = upload_plan(sizes, existing=existing, prefix=prefix, digest=digest, existing_digest=existing_digest)
         if not plan.is_skipped:
             await self._sent(store, part, plan)
 
@@ -210,8 +211,8 @@ async def _together(calls: list[Coroutine[None, None, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _holds(store: Store, target: Place, digest: str) -> bool:
-    """Say whether the target is complete and holds the dataset with this digest."""
-    if await store.head(f"{target.prefix}{INFO}") is None:
-        return False
-    return manifest_digest(await store.get_bytes(f"{target.prefix}{MANIFEST}")) == digest
+async def _listed(store: Store, target: Place) -> tuple[dict[str, int], str | None]:
+    """Return the bytes by key of what lies at the target, and the digest it says it has."""
+    existing = {info.key: info.size_bytes async for info in store.list(target.prefix)}
+    manifest = f"{target.prefix}{MANIFEST}"
+    return existing, manifest_digest(await store.get_bytes(manifest)) if manifest in existing else None

@@ -43,10 +43,13 @@ def test_a_part_without_info_is_no_dataset() -> None:
         upload_plan({"data/a": 1}, existing={}, prefix="t/", digest="d", existing_digest=None)
 
 
-def test_a_target_is_complete_with_info_and_the_same_digest() -> None:
-    assert is_complete(THERE, prefix="t/", digest="d", existing_digest="d")
-    assert not is_complete(THERE, prefix="t/", digest="d", existing_digest="e")
-    assert not is_complete({}, prefix="t/", digest="d", existing_digest="d")
+def test_a_target_is_complete_with_info_the_same_digest_and_all_its_bytes() -> None:
+    num_bytes = sum(THERE.values())
+
+    assert is_complete(THERE, prefix="t/", digest="d", existing_digest="d", num_bytes=num_bytes)
+    assert not is_complete(THERE, prefix="t/", digest="d", existing_digest="e", num_bytes=num_bytes)
+    assert not is_complete(THERE, prefix="t/", digest="d", existing_digest="d", num_bytes=num_bytes + 1)
+    assert not is_complete({}, prefix="t/", digest="d", existing_digest="d", num_bytes=0)
 
 
 @pytest.mark.parametrize(("body", "digest"), [(b'{"digest":"d","x":1}', "d"), (b"{}", None), (b"\xff", None), (b'{"digest":1}', None)])

@@ -41,21 +41,21 @@ class Lab:
     def with_ledger(self, ledger: Ledger) -> Uploader:
         return Uploader(bus=self.bus, ledger=ledger, stores=self.stores, places=self.places, spool=self.spool, parallel_uploads=4)
 
-    def put_part(self, *, digest: str = "sha256:aaa", extra: str = "videos/v.mp4") -> None:
-        contents = {
-            "data/a.parquet": b"rows",
-            "meta/tasks.jsonl": b"{}",
-            INFO: b"{}",
-            extra: b"video",
-            MANIFEST: b'{"digest":"%s"}' % digest.encode(),
-        }
-        for path, body in contents.items():
-            target = self.spool / self.source / "e1" / path
+    def put_part(self, *, digest: str = "sha256:aaa", extra: str = "videos/v.mp4", folder: str = "e1") -> Path:
+        for path, body in self.contents(digest, extra).items():
+            target = self.spool / self.source / folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(body)
+        return self.spool / self.source / folder
+
+    def contents(self, digest: str = "sha256:aaa", extra: str = "videos/v.mp4") -> dict[str, bytes]:
+        origin = {"source": self.source, "episode_id": "e1", "strategy": "nearest", "digest": digest}
+        manifest = msgspec.json.encode(origin)
+        return {"data/a.parquet": b"rows", "meta/tasks.jsonl": b"{}", INFO: b"{}", extra: b"video", MANIFEST: manifest}
 
     async def deliver(self, *, seq: int = 1, digest: str = "sha256:aaa", **fields: object) -> None:
-        known = {"path": f"{self.source}/e1", "frames": 1, "duration_s": 1.0, "num_bytes": 1, "strategy": "nearest", "spool": self.source}
+        known = {"path": f"{self.source}/e1", "frames": 1, "duration_s": 1.0, "strategy": "nearest", "spool": self.source}
+        known["num_bytes"] = sum(map(len, self.contents(digest).values()))
         event = msgspec.convert({"episode_id": "e1", "source": self.source, "digest": digest, **known, **fields}, EpisodeConverted)
         await self.uploader.handle(Delivery(event=event, subject="episode.converted.x", seq=seq, attempt=1, timestamp_s=0.0))
 
@@ -183,14 +183,25 @@ async def test_the_same_episode_twice_at_once_is_brought_once_and_neither_fails(
 async def test_a_dataset_that_comes_when_its_target_is_complete_is_tidied_away_and_others_stay(lab: Lab) -> None:
     lab.put_part()
     await lab.deliver()
-    late = lab.spool / lab.source / "e1_nearest" / "0123" / MANIFEST
-    new = lab.spool / lab.source / "e1_nearest" / "4567" / MANIFEST
-    for path, digest in ((late, "sha256:aaa"), (new, "sha256:new")):
-        path.parent.mkdir(parents=True)
-        path.write_text(f'{{"source": "{lab.source}", "episode_id": "e1", "strategy": "nearest", "digest": "{digest}"}}')
+    late = lab.put_part(folder="e1_nearest/0123")
+    new = lab.put_part(folder="e1_nearest/4567", digest="sha256:new")
 
     num_removed = await lab.uploader.tidy(is_full=True)
 
     assert num_removed == 1
     assert not late.exists()
     assert new.exists()
+
+
+async def test_a_file_that_the_store_lost_is_sent_again_from_a_part_and_missed_without_one(lab: Lab) -> None:
+    lab.put_part()
+    await lab.deliver()
+    await lab.store.delete([f"{TARGET}videos/v.mp4"])
+    with pytest.raises(BadDataset, match=r"does not hold it: publish episode\.ready again"):
+        await lab.deliver()
+    part = lab.put_part(folder="e1_nearest/0123")
+    num_removed = await lab.uploader.tidy(is_full=True)
+    await lab.deliver(path=part.relative_to(lab.spool).as_posix())
+
+    assert num_removed == 0
+    assert await lab.keys() == WHOLE
