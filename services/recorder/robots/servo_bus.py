@@ -30,10 +30,11 @@ _Question = Callable[..., Transaction]
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How patient the bus is: baud rate, time for the host and its USB adapter, how often to ask again."""
+    """How patient the bus is: baud rate, time for the host and its USB adapter, for an echo, how often to ask again."""
 
     baud_rate_hz: int = BAUD_RATE_HZ
     margin_s: float = 0.05
+    echo_margin_s: float = 0.05
     num_retries: int = 2
 
 
@@ -93,7 +94,7 @@ class ServoBus:
             transport.serial.set_low_latency_mode(True)
         bus = cls(port=port, joints=joints, settings=settings, transport=transport, line=line)
         try:
-            bus._is_echoed = await bus._exchange(transactions.echo_probe())
+            bus._is_echoed = await bus._exchange(transactions.echo_probe(), margin_s=settings.echo_margin_s)
             bus._quiet_at_s = 0.0  # nobody was asked, so nobody answers late
         except BaseException:
             await bus.close()
@@ -196,18 +197,17 @@ class ServoBus:
             for num_done in range(num_tries):
                 self._num_retries += num_done > 0
                 transaction = question(is_echoed=self._is_echoed)
-                if await self._exchange(transaction):
+                if await self._exchange(transaction, margin_s=self._settings.margin_s):
                     return transaction
             self._num_failures += 1
             return transaction
 
-    async def _exchange(self, transaction: Transaction) -> bool:
+    async def _exchange(self, transaction: Transaction, *, margin_s: float) -> bool:
         """Send one question and wait for its answers until its deadline."""
         loop = asyncio.get_running_loop()
         if self._quiet_at_s > loop.time():
             await asyncio.sleep(self._quiet_at_s - loop.time())
         finished = self._line.begin(transaction)
-        margin_s = self._settings.margin_s
         deadline_s = loop.time() + transaction.timeout_s(baud_rate_hz=self._settings.baud_rate_hz, margin_s=margin_s)
         expiry = loop.call_at(deadline_s, _expire, finished)
         self._quiet_at_s = deadline_s

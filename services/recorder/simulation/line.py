@@ -11,7 +11,7 @@ import msgspec
 
 from services.recorder.robots.packets import BROADCAST_ID, Instruction, Packet, PacketReader, encoded
 from services.recorder.simulation.faults import Faults
-from services.recorder.simulation.servo import Servo
+from services.recorder.simulation.servo import MAX_READ_BYTES, Servo
 
 _MIN_STEP_S = 0.0005
 """Shafts move at most this often: nobody reads faster, and moving costs most of an answer."""
@@ -66,6 +66,8 @@ class ServoLine:
         return self.faults.silence is not None and now_s >= self.faults.silence
 
     def _replies(self, packet: Packet) -> Iterator[Packet]:
+        if packet.code in {Instruction.SYNC_READ, Instruction.SYNC_WRITE} and len(packet.parameters) < 2:
+            return
         if packet.code == Instruction.SYNC_READ:
             yield from self._sync_read(packet.parameters)
         elif packet.code == Instruction.SYNC_WRITE:
@@ -78,6 +80,8 @@ class ServoLine:
 
     def _sync_read(self, parameters: bytes) -> Iterator[Packet]:
         address, num_bytes, *servo_ids = parameters
+        if num_bytes > MAX_READ_BYTES:
+            return
         for servo_id in servo_ids:
             for servo in self._addressed(servo_id):
                 yield Packet(servo_id, servo.alarms, servo.read(address, num_bytes))

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 from services.recorder.robots import registers
-from services.recorder.robots.packets import BROADCAST_ID, Instruction, Packet
+from services.recorder.robots.packets import BROADCAST_ID, MAX_PACKET_BYTES, NUM_FRAME_BYTES, Instruction, Packet
 from services.recorder.robots.registers import Register
 
 Hand = Callable[[float], float]
@@ -22,7 +22,9 @@ Hand = Callable[[float], float]
 
 LAG_S = 0.06
 MAX_SPEED_STEPS_PER_S = 6000.0
+MAX_READ_BYTES = MAX_PACKET_BYTES - NUM_FRAME_BYTES
 _ADDRESSES = 256
+_FARTHEST = 32_767
 _READ_ONLY = frozenset(
     address
     for register in registers.REGISTERS
@@ -96,7 +98,7 @@ class Servo:
         match packet.code:
             case Instruction.PING:
                 return Packet(self.servo_id, self.alarms)
-            case Instruction.READ if len(packet.parameters) == 2:
+            case Instruction.READ if len(packet.parameters) == 2 and packet.parameters[1] <= MAX_READ_BYTES:
                 parameters = self.read(packet.parameters[0], packet.parameters[1])
             case Instruction.WRITE if packet.parameters:
                 self.write(packet.parameters[0], packet.parameters[1:])
@@ -130,4 +132,5 @@ class Servo:
         return min(highest, max(lowest, goal)) + self.get(registers.HOMING_OFFSET)
 
     def _show(self) -> None:
-        self.set(registers.PRESENT_POSITION, round(self._shaft) - self.get(registers.HOMING_OFFSET))
+        present = round(self._shaft) - self.get(registers.HOMING_OFFSET)
+        self.set(registers.PRESENT_POSITION, min(_FARTHEST, max(-_FARTHEST, present)))
