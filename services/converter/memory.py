@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 _SETTINGS = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # Arrow's own pool keeps what was freed
     "MALLOC_MMAP_THRESHOLD_": str(1024 * 1024),  # a fixed threshold: larger blocks are unmapped when freed
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 1024),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 1024 * 1024),  # smaller ones give every video frame back and fetch it again
 }
 
 
