@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from services.recorder.robots import registers
-from services.recorder.robots.calibration import Calibration, calibration_folder, read_calibration
+from services.recorder.robots.calibration import calibration_folder, read_calibration
 from services.recorder.robots.errors import RobotRefused, RobotUnreachable
 from services.recorder.robots.models import GRIPPER, JOINTS, ArmPlan
-from services.recorder.robots.normalisation import Unit, normalised, unnormalised
+from services.recorder.robots.normalisation import Calibration, Unit, normalised, unnormalised
 from services.recorder.robots.servo_bus import BusCounts, BusSettings, ServoBus
 
 SERVO_IDS = tuple(JOINTS.values())

@@ -12,9 +12,10 @@ from typing import Protocol, TypeVar
 
 from services.recorder.robots import registers
 from services.recorder.robots.arm import SERVO_IDS, Arm
-from services.recorder.robots.calibration import Calibration, JointCalibration, read_calibration, write_calibration
+from services.recorder.robots.calibration import read_calibration, write_calibration
 from services.recorder.robots.errors import RobotRefused
 from services.recorder.robots.models import JOINTS, WHOLE_TURN_JOINT
+from services.recorder.robots.normalisation import Calibration, JointCalibration
 from services.recorder.robots.registers import Register
 
 T = TypeVar("T")

@@ -9,29 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from services.recorder.robots.errors import RobotRefused
 from services.recorder.robots.models import JOINTS
-from services.recorder.robots.registers import MAX_POSITION
+from services.recorder.robots.normalisation import Calibration
 
 Environ = Mapping[str, str]
-
-
-class JointCalibration(msgspec.Struct, frozen=True, kw_only=True):
-    """One joint, in encoder steps: offset that centres it, and the range it was moved through."""
-
-    id: int
-    drive_mode: Annotated[int, msgspec.Meta(ge=0, le=1)]
-    homing_offset: Annotated[int, msgspec.Meta(ge=-2047, le=2047)]
-    range_min: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
-    range_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
-
-
-Calibration = dict[str, JointCalibration]
-"""By joint, in the order of the servo ids."""
 
 
 def lerobot_home(environ: Environ) -> Path:

@@ -15,9 +15,25 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from typing import Annotated
 
-from services.recorder.robots.calibration import JointCalibration
+import msgspec
+
 from services.recorder.robots.registers import MAX_POSITION
+
+
+class JointCalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One joint, in encoder steps: offset that centres it, and the range it was moved through."""
+
+    id: int
+    drive_mode: Annotated[int, msgspec.Meta(ge=0, le=1)]
+    homing_offset: Annotated[int, msgspec.Meta(ge=-2047, le=2047)]
+    range_min: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
+    range_max: Annotated[int, msgspec.Meta(ge=0, le=MAX_POSITION)]
+
+
+Calibration = dict[str, JointCalibration]
+"""By joint, in the order of the servo ids."""
 
 
 class Unit(Enum):

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.recorder.robots import registers
-from services.recorder.robots.calibration import Calibration, JointCalibration, calibration_folder, write_calibration
+from services.recorder.robots.calibration import calibration_folder, write_calibration
 from services.recorder.robots.models import JOINTS
+from services.recorder.robots.normalisation import Calibration, JointCalibration
 from services.recorder.simulation.faults import PORT_NAMES, Faults
 from services.recorder.simulation.line import ServoLine
 from services.recorder.simulation.servo import Hand, Servo

@@ -46,6 +46,19 @@ class RecordingLine(ServoLine):
         return super().received(data, now_s)
 
 
+class AlarmingLine(RecordingLine):
+    """A bus whose servos are overloaded from the first torque on."""
+
+    def received(self, data: bytes, now_s: float) -> list[Answer]:
+        before = len(self.writes)
+        answers = super().received(data, now_s)
+        if any(address == registers.TORQUE_ENABLE.address and value for _, address, value in self.writes[before:]):
+            for servo in self.servos.values():
+                servo.alarms = 32
+            return super(RecordingLine, self).received(data, now_s)
+        return answers
+
+
 async def test_follower_is_configured_in_the_order_of_lerobot(tmp_path: Path, robot: SimulatedRobot) -> None:
     line = RecordingLine()
     terminal = ServoTerminal(line)
@@ -149,13 +162,16 @@ async def test_torque_ends_although_the_release_itself_is_cancelled(tmp_path: Pa
     assert torques(robot) == {0}
 
 
-async def test_torque_ends_when_configuring_fails_half_way(tmp_path: Path, robot: SimulatedRobot) -> None:
-    own = plan(robot)
-    async with opened_arm(own, settings=IMPATIENT) as arm:
-        await arm.bus.write(1, registers.TORQUE_ENABLE, 1)
-        arm.is_touched = True
+async def test_torque_ends_when_configuring_fails_half_way(tmp_path: Path) -> None:
+    line = AlarmingLine()
+    terminal = ServoTerminal(line)
+    own = ArmPlan(kind="robot", prefix="left_", type="so100_follower", port=terminal.path, id="sim_left")
+    message = await refused(own, places(tmp_path), PATIENT)
+    terminal.close()
 
-    assert torques(robot) == {0}
+    assert "servo 1 (left_shoulder_pan) reports overload at Torque_Enable" in message
+    assert (1, registers.TORQUE_ENABLE.address, 1) in line.writes
+    assert {servo.get(registers.TORQUE_ENABLE) for servo in line.servos.values()} == {0}
 
 
 async def test_a_servo_that_cannot_confirm_is_named_and_the_others_are_free(tmp_path: Path, robot: SimulatedRobot) -> None:

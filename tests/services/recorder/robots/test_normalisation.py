@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.recorder.robots.calibration import JointCalibration
-from services.recorder.robots.normalisation import Unit, normalised, unnormalised
+from services.recorder.robots.normalisation import JointCalibration, Unit, normalised, unnormalised
 
 
 def joint(lowest: int, highest: int, drive_mode: int = 0) -> JointCalibration:
