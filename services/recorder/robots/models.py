@@ -7,7 +7,7 @@ arms' ids are ``{id}_left`` and ``{id}_right``.
 from __future__ import annotations
 
 import difflib
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -34,8 +34,8 @@ TYPES: Final = {
 class RobotOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What ``--robot.*`` or ``--teleop.*`` say, named as LeRobot names them, without cameras.
 
-    A single arm has ``port``, a bimanual type ``left_arm_port`` and ``right_arm_port``. ``max_relative_target`` is in the
-    joint's unit, one number or one by joint (``left_arm_…`` is not told apart: it holds for both arms).
+    A single arm has ``port``, a bimanual type ``left_arm_port`` and ``right_arm_port``; what else begins with a side holds for
+    that arm, before what holds for both. ``max_relative_target`` is in the joint's unit, one number or one by joint.
     """
 
     type: str
@@ -47,6 +47,12 @@ class RobotOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     disable_torque_on_disconnect: bool = True
     max_relative_target: float | dict[str, float] | None = None
     use_degrees: bool = False
+    left_arm_disable_torque_on_disconnect: bool | None = None
+    right_arm_disable_torque_on_disconnect: bool | None = None
+    left_arm_max_relative_target: float | dict[str, float] | None = None
+    right_arm_max_relative_target: float | dict[str, float] | None = None
+    left_arm_use_degrees: bool | None = None
+    right_arm_use_degrees: bool | None = None
 
 
 class ArmPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,16 +102,19 @@ def arm_plans(options: RobotOptions, *, kind: Kind) -> tuple[ArmPlan, ...]:
         raise RobotRefused(f"--{kind}.type={options.type}: unknown type, expected one of {', '.join(TYPES[kind])}{hint}")
     wanted = {"left_": "left_arm_port", "right_": "right_arm_port"} if options.type.startswith("bi_") else {"": "port"}
     ports = {prefix: _port(options, name, kind) for prefix, name in wanted.items()}
-    for name in {"port", "left_arm_port", "right_arm_port"} - set(wanted.values()):
+    foreign = ["port"] if "left_" in wanted else [name for name in options.__struct_fields__ if "_arm_" in name]
+    for name in foreign:
         if getattr(options, name) is not None:
             raise RobotRefused(f"--{kind}.{name}: not an option of {options.type}, expected {_options_text(wanted, kind)}")
+    if len(ports) > 1 and not options.id:  # LeRobot keeps both arms in None.json then, the right one over the left one
+        raise RobotRefused(f"--{kind}.id: missing, {options.type} needs it: it names the calibration files of the two arms apart")
     if len(set(ports.values())) < len(ports):
         raise RobotRefused(f"--{kind}.left_arm_port={options.left_arm_port}: both arms name it, expected a port for each")
     return tuple(_arm_plan(options, kind=kind, prefix=prefix, port=port) for prefix, port in ports.items())
 
 
 def _arm_plan(options: RobotOptions, *, kind: Kind, prefix: str, port: str) -> ArmPlan:
-    limit = options.max_relative_target
+    limit = _option(options, prefix, "max_relative_target")
     if isinstance(limit, dict) and set(limit) != set(JOINTS):
         raise RobotRefused(
             f"--{kind}.max_relative_target: names {', '.join(limit)}, expected a number, or one for each of {', '.join(JOINTS)}"
@@ -113,7 +122,6 @@ def _arm_plan(options: RobotOptions, *, kind: Kind, prefix: str, port: str) -> A
     for value in limit.values() if isinstance(limit, dict) else [] if limit is None else [limit]:
         if not value > 0:
             raise RobotRefused(f"--{kind}.max_relative_target={value}: expected a number above 0")
-    # LeRobot names the file None_left.json without an id; a person finds it there
     return ArmPlan(
         kind=kind,
         prefix=prefix,
@@ -121,10 +129,16 @@ def _arm_plan(options: RobotOptions, *, kind: Kind, prefix: str, port: str) -> A
         port=port,
         id=f"{options.id}_{prefix.removesuffix('_')}" if prefix and options.id else options.id,
         calibration_dir=options.calibration_dir,
-        is_torque_kept=not options.disable_torque_on_disconnect,
+        is_torque_kept=not _option(options, prefix, "disable_torque_on_disconnect"),
         max_relative_target=limit,
-        is_in_degrees=options.use_degrees,
+        is_in_degrees=_option(options, prefix, "use_degrees"),
     )
+
+
+def _option(options: RobotOptions, prefix: str, name: str) -> Any:
+    """Return an option of one arm: its own, or that of both."""
+    own = getattr(options, f"{prefix}arm_{name}") if prefix else None
+    return getattr(options, name) if own is None else own
 
 
 def _port(options: RobotOptions, name: str, kind: Kind) -> str:

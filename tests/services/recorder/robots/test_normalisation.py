@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.recorder.robots.normalisation import JointCalibration, Unit, normalised, unnormalised
@@ -54,6 +54,7 @@ def test_value_as_raw_position(value: float, unit: Unit, drive_mode: int, raw: i
     assert unnormalised(value, joint(758, 3292, drive_mode), unit) == raw
 
 
+@settings(deadline=None)
 @given(joints, st.sampled_from(Unit), st.data())
 def test_there_and_back_is_at_most_one_step_off(calibrated: JointCalibration, unit: Unit, data: st.DataObject) -> None:
     raw = data.draw(st.integers(calibrated.range_min, calibrated.range_max))

@@ -1,7 +1,7 @@
 """Packets of the servo bus: bytes in, packets out."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.recorder.robots.packets import (
@@ -35,6 +35,7 @@ def test_packet_has_the_bytes_of_the_manual(packet: Packet, wire: str) -> None:
     assert PacketReader().feed(bytes.fromhex(wire)) == [packet]
 
 
+@settings(deadline=None)
 @given(st.lists(packets, max_size=8), st.lists(st.integers(1, 9), min_size=1))
 def test_packets_come_out_as_they_went_in_however_the_stream_is_cut(sent: list[Packet], sizes: list[int]) -> None:
     stream = b"".join(map(encoded, sent))
@@ -48,6 +49,7 @@ def test_packets_come_out_as_they_went_in_however_the_stream_is_cut(sent: list[P
     assert reader.num_skipped_bytes == 0
 
 
+@settings(deadline=None)
 @given(packets, st.binary(max_size=20).filter(lambda noise: b"\xff" not in noise))
 def test_noise_before_a_packet_is_skipped_and_counted(packet: Packet, noise: bytes) -> None:
     reader = PacketReader()
@@ -56,6 +58,7 @@ def test_noise_before_a_packet_is_skipped_and_counted(packet: Packet, noise: byt
     assert reader.num_skipped_bytes == len(noise)
 
 
+@settings(deadline=None)
 @given(packets.filter(lambda packet: b"\xff" not in packet.parameters), packets, st.data())
 def test_a_damaged_byte_costs_its_own_packet_and_not_the_next(first: Packet, second: Packet, data: st.DataObject) -> None:
     wire = bytearray(encoded(first))
@@ -67,6 +70,7 @@ def test_a_damaged_byte_costs_its_own_packet_and_not_the_next(first: Packet, sec
     assert second in found
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_no_bytes_break_the_reader_and_all_are_accounted_for(noise: bytes) -> None:
     reader = PacketReader()

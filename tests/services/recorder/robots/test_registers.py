@@ -1,12 +1,13 @@
 """The table of registers and signed values."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.recorder.robots.registers import GOAL_POSITION, HOMING_OFFSET, LOCK, PRESENT_POSITION, REGISTERS, TORQUE_ENABLE, Register
 
 
+@settings(deadline=None)
 @given(st.sampled_from(REGISTERS), st.data())
 def test_a_value_survives_the_wire(register: Register, data: st.DataObject) -> None:
     limit = 1 << (8 * register.num_bytes if register.sign_bit is None else register.sign_bit)

@@ -1,6 +1,6 @@
 """A simulated bus: bytes in, bytes out."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.recorder.robots import registers, transactions
@@ -46,6 +46,7 @@ def test_each_fault_does_what_its_name_says() -> None:
     assert [bool(PacketReader().feed(damaged.received(ping, 0.0)[0].data)) for _ in range(4)] == [True, False, True, False]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.builds(Packet, st.integers(0, 254), st.sampled_from([1, 2, 3, 4, 5, 0x82, 0x83, 9]), st.binary(max_size=12)), max_size=9)
 )
