@@ -160,6 +160,7 @@ async def test_torque_ends_although_the_release_itself_is_cancelled(tmp_path: Pa
 
     assert task.cancelled()
     assert torques(robot) == {0}
+    assert {robot.servo(PORT, joint).get(registers.LOCK) for joint in JOINTS} == {0}  # every servo was waited for
 
 
 async def test_torque_ends_when_configuring_fails_half_way(tmp_path: Path) -> None:
