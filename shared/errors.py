@@ -6,13 +6,15 @@
     │   ├── BusUnavailable       NATS does not answer, or refused for now
     │   ├── LedgerUnavailable    Redis does not answer
     │   ├── DiskFull             no room for the work
-    │   └── WorkerCrashed        the process of one episode died (out of memory, signal)
+    │   ├── WorkerCrashed        the process of one episode died (out of memory, signal)
+    │   └── RobotUnreachable     a serial port or a servo does not answer (services/recorder/robots)
     └── Rejected             trying again cannot help: somebody must act → episode.failed
         ├── BadEvent             an event that does not decode or names what is not configured
         ├── BadConfig            a configuration file or override
         ├── BadRaw               a raw episode: which file, what was found, what was expected
         ├── Filtered             a sound raw episode that the configured filters hold back
         ├── BadDataset           a dataset that is not what LeRobot v2.1 needs
+        ├── RobotRefused         an arm or its calibration is not what the options say (services/recorder/robots)
         └── Refused              a server refused us: credentials, permissions, missing bucket or stream
 
 An error builds its own message: one sentence that names the file or key, what was found, what was

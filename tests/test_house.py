@@ -16,6 +16,15 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = ("cli", "services", "shared")
 
 PURE_FILES = {
+    "services/recorder/robots/errors.py",
+    "services/recorder/robots/models.py",
+    "services/recorder/robots/normalisation.py",
+    "services/recorder/robots/packets.py",
+    "services/recorder/robots/registers.py",
+    "services/recorder/robots/transactions.py",
+    "services/recorder/simulation/faults.py",
+    "services/recorder/simulation/line.py",
+    "services/recorder/simulation/servo.py",
     "services/converter/alignment.py",
     "services/converter/jpeg.py",
     "services/converter/plan.py",
@@ -54,6 +63,8 @@ DOORS = {
     "prometheus_client": {"shared/metrics.py": "the metrics"},
     "nats": {"shared/connection.py": "the bus"},
     "redis": {"shared/ledger.py": "the ledger"},
+    "serial": {"services/recorder/robots/servo_bus.py": "the serial port"},
+    "serial_asyncio": {"services/recorder/robots/servo_bus.py": "the serial port"},
     "pyarrow": {
         "services/converter/raw.py": "raw parquet is read here",
         "shared/lerobot/tables.py": "dataset parquet is read and written here",
