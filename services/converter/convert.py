@@ -26,6 +26,7 @@ from shared.digests import document_digest
 from shared.episode import METADATA_FILE
 from shared.errors import BadRaw, DiskFull
 from shared.lerobot import layout
+from shared.lerobot.disk import Disk
 from shared.lerobot.part import CameraVideo, write_part
 from shared.lerobot.provenance import rows_digest, sealed
 from shared.version import VERSION
@@ -175,6 +176,7 @@ def _write(assignment: Assignment, aligned: Aligned, cameras: dict[str, EncodedC
     config = assignment.config
     write_part(
         assignment.folder,
+        disk=Disk(is_durable=False),  # whoever lets the part appear brings it to the disk first
         columns=_columns(config, aligned.rows),
         names=_names(config),
         cameras={

@@ -38,7 +38,14 @@ def translated(path: Path) -> Iterator[None]:
 
 
 class Disk:
-    """Durable steps on files and folders."""
+    """Steps on files and folders, each on the disk when it returns.
+
+    Args:
+        is_durable: False for files that somebody else makes durable before anybody relies on them.
+    """
+
+    def __init__(self, *, is_durable: bool = True) -> None:
+        self._is_durable = is_durable
 
     def make_folder(self, path: Path) -> None:
         """Create a folder with its parents; an existing one is fine."""
@@ -50,7 +57,8 @@ class Disk:
         with translated(path), path.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if self._is_durable:
+                os.fsync(file.fileno())
 
     def extend_lines(self, source: Path, target: Path, tail: bytes) -> None:
         """Write ``target`` as a copy of ``source`` (nothing, if there is none) with the lines in ``tail`` after it."""

@@ -21,6 +21,7 @@ class DyingDisk(Disk):
     """A disk whose process is killed (SIGKILL) at one step, before it or in the middle of it."""
 
     def __init__(self, last_step: int, *, in_the_middle: bool) -> None:
+        super().__init__()
         self.steps_left = last_step
         self.in_the_middle = in_the_middle
 
