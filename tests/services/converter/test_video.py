@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from services.converter.video import JpegDecoder, VideoWriter, bgr_image
+from services.converter.video import JpegDecoder, VideoWriter, bgr_image, limited_range
 from shared.config import VideoConfig
 from shared.errors import BadConfig
 from tests.services.converter.episodes import jpeg
@@ -102,6 +102,17 @@ def test_a_grey_image_becomes_a_frame_without_colour() -> None:
 
     assert frame.format.name == "yuv420p"
     assert np.abs(np.frombuffer(frame.planes[1], np.uint8).astype(int) - 128).max() <= 1
+
+
+def test_every_level_is_mapped_to_the_nearest_one_of_the_limited_range() -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    frame = av.VideoFrame(256, 2, "yuvj420p")
+    for plane in frame.planes:
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] = levels[: plane.width] + (256 - plane.width)
+    luma, *chroma = [np.frombuffer(plane, np.uint8)[: plane.width].tolist() for plane in limited_range(frame).planes]
+
+    assert luma == [round(16 + level * 219 / 255) for level in range(256)]
+    assert chroma == [[round(128 + (level - 128) * 224 / 255) for level in range(128, 256)]] * 2
 
 
 def test_full_range_ends_are_mapped_to_limited_range_ends() -> None:
