@@ -100,7 +100,7 @@ def opened(path: Path, name: str, *, is_linkable: bool) -> Iterator[BinaryIO]:
         raise BadRaw(name, f"cannot be read: {error.strerror}") from error
 
 
-def read(path: Path, name: str, *, is_linkable: bool, limit_bytes: int) -> bytes:
+def read(path: Path | str, name: str, *, is_linkable: bool, limit_bytes: int) -> bytes:
     """Return the content of a regular file.
 
     Raises:
@@ -110,12 +110,12 @@ def read(path: Path, name: str, *, is_linkable: bool, limit_bytes: int) -> bytes
     try:  # the short way for ten thousand frames: one open, and the open file itself says what it is
         descriptor = os.open(path, flags)
     except OSError as error:
-        _check_file(path, name, is_linkable=is_linkable)  # mostly knows a better sentence
+        _check_file(Path(path), name, is_linkable=is_linkable)  # mostly knows a better sentence
         raise BadRaw(name, f"cannot be read: {error.strerror}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            _check_file(path, name, is_linkable=is_linkable)
+            _check_file(Path(path), name, is_linkable=is_linkable)
         if status.st_size > limit_bytes:
             raise BadRaw(name, f"has {status.st_size} bytes, the limit is {limit_bytes}")
         return _whole(descriptor, status.st_size)

@@ -61,8 +61,8 @@ class CameraFrames(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRaw: it is no file, too large for an image, or cannot be read.
         """
-        path = self.path(index)
-        return files.read(path, f"images/{self.camera}/{path.name}", is_linkable=self.is_linkable, limit_bytes=MAX_JPEG_BYTES)
+        name = self.names[index].decode()  # plain strings: a Path for each of ten thousand frames is felt
+        return files.read(f"{self.folder}/{name}", f"images/{self.camera}/{name}", is_linkable=self.is_linkable, limit_bytes=MAX_JPEG_BYTES)
 
 
 def find_episodes(data_path: Path, images_path: Path) -> dict[str, RawEpisode]:

@@ -108,7 +108,9 @@ def test_every_level_is_mapped_to_the_nearest_one_of_the_limited_range() -> None
     levels = np.arange(256, dtype=np.uint8)
     frame = av.VideoFrame(256, 2, "yuvj420p")
     for plane in frame.planes:
-        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] = levels[: plane.width] + (256 - plane.width)
+        np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width] = levels[: plane.width] + (
+            256 - plane.width
+        )
     luma, *chroma = [np.frombuffer(plane, np.uint8)[: plane.width].tolist() for plane in limited_range(frame).planes]
 
     assert luma == [round(16 + level * 219 / 255) for level in range(256)]
