@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -56,7 +57,7 @@ def _linked(raw: Path, episode: Path, index: int) -> str:
     """Let the same raw episode appear under another name, and return it."""
     name = f"episode_{index:04d}"
     if index:
-        (raw / name).symlink_to(episode)
+        shutil.copytree(episode, raw / name, copy_function=os.link)  # a service follows no symbolic links
     return name
 
 
