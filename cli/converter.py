@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from shared.entry import DEFAULT_CONFIG
+from cli import operation
 
 
 @click.command("converter")
-@click.option(
-    "-c", "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Storage file (YAML)."
-)
+@operation.config_option
 @click.option("-s", "--source", "sources", multiple=True, metavar="SOURCE", help="Serve only this source; may be repeated. [default: all]")
 @click.option("--max-workers", type=click.IntRange(min=1), help="Conversions at once. [default: redis.max_workers]")
 def command(config_path: Path, sources: tuple[str, ...], max_workers: int | None) -> None:

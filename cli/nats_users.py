@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from shared.entry import DEFAULT_CONFIG
+from cli import operation
 
 
 @click.command("nats-users")
-@click.option(
-    "-c", "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Storage file (YAML)."
-)
+@operation.config_option
 def command(config_path: Path) -> None:
     """Print the users and permissions of the bus for the sources and the spool of a storage file.
 

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from shared.entry import DEFAULT_CONFIG
+from cli import operation
 
 
 @click.command("scanner")
-@click.option(
-    "-c", "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Storage file (YAML)."
-)
+@operation.config_option
 @click.option("--interval", "interval_s", type=float, metavar="SECONDS", help="Time between two scans. [default: bos.scanner.interval]")
 @click.option("--once", "is_once", is_flag=True, help="Scan once and end; episodes that are only too young are waited for.")
 @click.option("--full-scan", "is_full", is_flag=True, help="Begin at the first key, not where the last scan got to.")

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import click
 
-from shared.entry import DEFAULT_CONFIG
+from cli import operation
 
 
 @click.command("uploader")
-@click.option(
-    "-c", "--config", "config_path", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, show_default=True, help="Storage file (YAML)."
-)
+@operation.config_option
 @click.option("--spool", metavar="NAME", help="Spool to serve. [default: conversion.spool.name]")
 def command(config_path: Path, spool: str | None) -> None:
     """Bring converted episodes from a spool to the store, and publish episode.uploaded.
