@@ -300,6 +300,10 @@ def decode_strategy(document: Mapping[str, Any], *, place: str, overrides: Mappi
     names = [*(arm.name for arm in config.robot.arms), *(camera.name for camera in config.cameras)]
     _check_names(names, "robot.arms and cameras", place)
     _check_names([arm.file_name for arm in config.robot.arms], "robot.arms", place)
+    for index, arm in enumerate(config.robot.arms):
+        if arm.joint_names is not None and len(arm.joint_names) != config.robot.joints_per_arm:
+            key = f"robot.arms[{index}].joint_names"
+            raise BadConfig(place, key, f"has {len(arm.joint_names)} names, expected robot.joints_per_arm = {config.robot.joints_per_arm}")
     num_base = sum(camera.role == "base" for camera in config.cameras)
     if num_base != 1:
         raise BadConfig(place, "cameras", f"{num_base} cameras have the role base, expected exactly one: it gives the timeline")

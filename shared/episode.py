@@ -26,11 +26,15 @@ _TIMESTAMP_NAME = re.compile(r"^([0-9]{1,18})\.jpe?g\Z", re.IGNORECASE)
 
 
 class ArmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One arm: its name, its parquet file (default ``{name}.parquet``) and whether it leads or follows."""
+    """One arm: its name, its parquet file (default ``{name}.parquet``), whether it leads or follows, and what its joints are called.
+
+    ``joint_names``: what the values are called in the dataset, such as ``left_gripper.pos``; None: ``{name}_joint_{i}``.
+    """
 
     name: FileName
     role: ArmRole
     file: FileName | None = None
+    joint_names: tuple[str, ...] | None = None
 
     @property
     def file_name(self) -> str:

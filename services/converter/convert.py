@@ -103,7 +103,7 @@ def _columns(config: StrategyConfig, rows: Rows) -> dict[str, NDArray[np.float32
 
 def _names(config: StrategyConfig) -> dict[str, list[str]]:
     arms_by_key = {planning.ACTION_KEY: planning.action_arms(config), **planning.state_arms(config)}
-    return {key: planning.joint_names(arms, config.robot.joints_per_arm) for key, arms in arms_by_key.items()}
+    return {key: planning.joint_names(config, arms) for key, arms in arms_by_key.items()}
 
 
 def input_digest(assignment: Assignment) -> str:

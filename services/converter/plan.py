@@ -61,9 +61,11 @@ def action_arms(config: StrategyConfig) -> tuple[str, ...]:
     return leading or tuple(arm.name for arm in config.robot.arms)
 
 
-def joint_names(arms: Sequence[str], num_joints: int) -> list[str]:
-    """Return the names of the values in a column, ``{arm}_joint_{i}``."""
-    return [f"{arm}_joint_{index}" for arm in arms for index in range(num_joints)]
+def joint_names(config: StrategyConfig, arms: Sequence[str]) -> list[str]:
+    """Return the names of the values in a column of these arms: the configured ones, else ``{arm}_joint_{i}``."""
+    arm_by_name = {arm.name: arm for arm in config.robot.arms}
+    every = range(config.robot.joints_per_arm)
+    return [name for arm in arms for name in (arm_by_name[arm].joint_names or [f"{arm}_joint_{index}" for index in every])]
 
 
 def recipe(config: StrategyConfig) -> dict[str, object]:

@@ -122,6 +122,10 @@ def test_names_that_become_paths_are_checked(name: str) -> None:
             "robot.arms: x is there twice, expected every name once",
         ),
         (
+            {"robot.joints_per_arm": 2, "robot.arms": [{"name": "a", "role": "slave", "joint_names": ["lift.pos"]}]},
+            "robot.arms[0].joint_names: has 1 names, expected robot.joints_per_arm = 2",
+        ),
+        (
             {"robot.arms": [{"name": "base", "role": "slave"}]},
             "robot.arms and cameras: base is there twice, expected every name once",
         ),

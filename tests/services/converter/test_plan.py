@@ -67,7 +67,13 @@ def test_where_only_leaders_are_recorded_they_are_state_and_action() -> None:
 
 def test_the_leaders_are_the_action() -> None:
     assert action_arms(strategy()) == LEADERS
-    assert joint_names(["a", "b"], 2) == ["a_joint_0", "a_joint_1", "b_joint_0", "b_joint_1"]
+
+
+def test_joints_are_numbered_unless_an_arm_names_them() -> None:
+    arms = [{"name": "a", "role": "master"}, {"name": "b", "role": "slave", "joint_names": ["lift.pos", "gripper.pos"]}]
+    config = strategy(robot={"type": "x", "arms": arms, "joints_per_arm": 2})
+
+    assert joint_names(config, ["a", "b"]) == ["a_joint_0", "a_joint_1", "lift.pos", "gripper.pos"]
 
 
 def test_the_recipe_leaves_places_and_filters_out() -> None:
