@@ -7,12 +7,14 @@ import sys
 import bench.alignment
 import bench.latency
 import bench.memory
+import bench.recording
 import bench.speed
 
 BENCHMARKS = {
     "alignment": bench.alignment.main,
     "memory": bench.memory.main,
     "latency": bench.latency.main,
+    "recording": bench.recording.main,
     "speed": bench.speed.main,
 }
 

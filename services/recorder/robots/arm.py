@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from services.recorder.robots import registers
 from services.recorder.robots.calibration import calibration_folder, read_calibration
 from services.recorder.robots.errors import RobotRefused, RobotUnreachable
@@ -23,6 +25,13 @@ SERVO_IDS = tuple(JOINTS.values())
 _RELEASE_RETRIES = 5
 _RELEASE_RETRIES_AFTER_SILENCE = 1
 """A bus with a silent servo is often silent altogether; nobody waits a minute for the end of a session."""
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """Where the joints were (J,) in their units, and when: seconds of the monotonic clock."""
+
+    values: tuple[float, ...]
+    time_s: float
 
 
 class Arm:
@@ -49,6 +58,16 @@ class Arm:
     def counts(self) -> BusCounts:
         """What happened on its bus."""
         return self.bus.counts
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether ``max_relative_target`` may clip a goal."""
+        return bool(self._max_steps)
+
+    @property
+    def joint_units(self) -> dict[str, str]:
+        """The unit of each joint by its name, in order."""
+        return {name: unit.value for name, unit in zip(self.plan.joint_names, self._units, strict=True)}
 
     async def identify(self) -> None:
         """Check that six servos of the right model and of one firmware answer.
@@ -140,8 +159,20 @@ class Arm:
         Raises:
             RobotUnreachable: a servo does not answer, or the port is gone.
         """
-        found = await self.bus.sync_read(SERVO_IDS, registers.PRESENT_POSITION)
-        return tuple(map(normalised, found.values(), self._joints, self._units))
+        return (await self.sample()).values
+
+    async def sample(self, *, num_retries: int | None = None, margin_s: float | None = None) -> Sample:
+        """Return where the joints are and when that was: the middle of question and answers.
+
+        Args:
+            num_retries: None: as the bus's settings say.
+            margin_s: patience with the host and its adapter; None: as the bus's settings say.
+
+        Raises:
+            RobotUnreachable: a servo does not answer, or the port is gone.
+        """
+        found = await self.bus.sync_sample(SERVO_IDS, registers.PRESENT_POSITION, num_retries=num_retries, margin_s=margin_s)
+        return Sample(tuple(map(normalised, found.value_by_id.values(), self._joints, self._units)), found.time_s)
 
     async def send(self, goals: Sequence[float], *, present: Sequence[float] | None = None) -> tuple[float, ...]:
         """Send the joints to their goals and return what was sent, which ``max_relative_target`` may have clipped.

@@ -48,6 +48,13 @@ class BusCounts(msgspec.Struct, frozen=True, kw_only=True):
     num_damaged_bytes: int = 0
 
 
+class SyncSample(msgspec.Struct, frozen=True):
+    """One register of several servos: value by id, and the middle of question and last answer (s, the loop's clock)."""
+
+    value_by_id: dict[int, int]
+    time_s: float
+
+
 class ServoBus:
     """An open serial port with servos behind it; make one with ``open``.
 
@@ -67,7 +74,7 @@ class ServoBus:
         self._line = line
         self._lock = asyncio.Lock()
         self._is_echoed = False
-        self._quiet_at_s = 0.0
+        self._quiet_at_s = self._middle_s = 0.0
         self._num_questions = self._num_retries = self._num_failures = self._num_damaged_bytes = 0
 
     @classmethod
@@ -161,10 +168,28 @@ class ServoBus:
         Raises:
             RobotUnreachable: a servo did not answer, or the port is gone.
         """
-        transaction = await self._answered(partial(transactions.sync_read, servo_ids, register), num_retries=num_retries)
+        return (await self.sync_sample(servo_ids, register, num_retries=num_retries)).value_by_id
+
+    async def sync_sample(
+        self, servo_ids: Sequence[int], register: Register, *, num_retries: int | None = None, margin_s: float | None = None
+    ) -> SyncSample:
+        """Do as ``sync_read`` does and say when it was.
+
+        Args:
+            servo_ids: who is asked.
+            register: the register.
+            num_retries: None: as the settings say.
+            margin_s: patience with the host and its adapter; None: as the settings say.
+
+        Raises:
+            RobotUnreachable: a servo did not answer, or the port is gone.
+        """
+        question = partial(transactions.sync_read, servo_ids, register)
+        transaction = await self._answered(question, num_retries=num_retries, margin_s=margin_s)
         if not transaction.is_finished:
             raise self._silence(transaction, f"reading {register.name}")
-        return {servo_id: register.decoded(transaction.replies[servo_id].parameters) for servo_id in servo_ids}
+        values = {servo_id: register.decoded(transaction.replies[servo_id].parameters) for servo_id in servo_ids}
+        return SyncSample(values, self._middle_s)  # nobody else was asked meanwhile: this runs on without a pause
 
     async def sync_write(self, values: Mapping[int, int], register: Register) -> None:
         """Set one register of several servos (value by id) in one packet that nobody confirms.
@@ -189,15 +214,16 @@ class ServoBus:
             raise self._silence(transaction, doing)
         return transaction.replies[servo_id]
 
-    async def _answered(self, question: _Question, *, num_retries: int | None = None) -> Transaction:
+    async def _answered(self, question: _Question, *, num_retries: int | None = None, margin_s: float | None = None) -> Transaction:
         """Ask until everybody answered or the tries are used up; the transaction says which."""
         num_tries = 1 + (self._settings.num_retries if num_retries is None else num_retries)
+        margin_s = self._settings.margin_s if margin_s is None else margin_s
         async with self._lock:
             self._num_questions += 1
             for num_done in range(num_tries):
                 self._num_retries += num_done > 0
                 transaction = question(is_echoed=self._is_echoed)
-                if await self._exchange(transaction, margin_s=self._settings.margin_s):
+                if await self._exchange(transaction, margin_s=margin_s):
                     return transaction
             self._num_failures += 1
             return transaction
@@ -208,13 +234,15 @@ class ServoBus:
         if self._quiet_at_s > loop.time():
             await asyncio.sleep(self._quiet_at_s - loop.time())
         finished = self._line.begin(transaction)
-        deadline_s = loop.time() + transaction.timeout_s(baud_rate_hz=self._settings.baud_rate_hz, margin_s=margin_s)
+        sent_s = loop.time()
+        deadline_s = sent_s + transaction.timeout_s(baud_rate_hz=self._settings.baud_rate_hz, margin_s=margin_s)
         expiry = loop.call_at(deadline_s, _expire, finished)
         self._quiet_at_s = deadline_s
         try:
             self._send(transaction.to_send)
             is_finished = transaction.is_finished or await finished
             self._quiet_at_s = 0.0 if is_finished else deadline_s + margin_s
+            self._middle_s = (sent_s + self._line.finished_s) / 2
         finally:
             expiry.cancel()
             self._line.end()
@@ -259,6 +287,8 @@ class _Line(asyncio.Protocol):
     def __init__(self) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.num_stale_bytes = 0
+        self.finished_s = 0.0
+        self._loop = asyncio.get_running_loop()
         self._transaction: Transaction | None = None
         self._finished: asyncio.Future[bool] | None = None
 
@@ -274,6 +304,7 @@ class _Line(asyncio.Protocol):
         if self._transaction is None:
             self.num_stale_bytes += len(data)
         elif self._transaction.receive(data) and self._finished is not None and not self._finished.done():
+            self.finished_s = self._loop.time()
             self._finished.set_result(True)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

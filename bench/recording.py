@@ -1,0 +1,196 @@
+"""(d) How punctual the control loop is: the simulated bimanual robot, in a process of its own, driven at 200 Hz.
+
+Beside it, in a third process and at the same time, an empty loop ticks at the same rate: what it misses, the machine takes.
+The lateness of a tick is how long after its time it began; the spacing is what the data has, between two samples of an arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+
+from services.recorder.clock import Clock
+from services.recorder.control import ControlLoop, reachable_rate
+from services.recorder.joints import JointRecording
+from services.recorder.robots.models import RobotOptions
+from services.recorder.robots.robot import Robot, connected_robot
+from services.recorder.ticker import ticking
+from services.recorder.timing import NS_PER_S, LoopReport, Percentiles, TickCounts
+
+RATE_HZ = 200.0
+SECONDS = 60.0
+_SETTLING_S = 2.0
+_PORTS_BY_ROLE = {"robot": "follower", "teleop": "leader"}
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """One recording: its joints, what an empty loop had meanwhile, and shares of one core by process."""
+
+    joints: JointRecording
+    empty: EmptyLoop
+    core_shares: dict[str, float]
+    end_ms: float
+    problems: list[str]
+
+
+class EmptyLoop(msgspec.Struct, frozen=True, kw_only=True):
+    """Ticks of a loop that does nothing."""
+
+    num_ticks: int
+    num_missed: int
+    num_late_2_periods: int
+    lateness: Percentiles
+
+
+@contextmanager
+def simulator(folder: Path) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    """Run ``episodeflow simulate`` for the block; give its process and its ports."""
+    ports = folder / "ports.json"
+    program = str(Path(sys.executable).with_name("episodeflow"))
+    command = [program, "simulate", "--json", str(ports), "--calibration", str(folder / "calibration"), "--id", "bench"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        deadline_s = time.monotonic() + 30
+        while not ports.exists():
+            if process.poll() is not None or time.monotonic() > deadline_s:
+                raise RuntimeError("the simulator did not start")
+            time.sleep(0.05)
+        yield psutil.Process(process.pid), json.loads(ports.read_text())
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@asynccontextmanager
+async def connected(ports: dict[str, str], folder: Path) -> AsyncIterator[tuple[Robot, Robot]]:
+    """Give the followers and the leaders of the simulated robot."""
+    environ = {"HF_LEROBOT_CALIBRATION": str(folder / "calibration")}
+    async with AsyncExitStack() as stack:
+        robot, teleop = [
+            await stack.enter_async_context(
+                connected_robot(
+                    RobotOptions(
+                        type=f"bi_so100_{role}", id="bench", left_arm_port=ports[f"left_{role}"], right_arm_port=ports[f"right_{role}"]
+                    ),
+                    kind=kind,  # type: ignore[arg-type]
+                    environ=environ,
+                )
+            )
+            for kind, role in _PORTS_BY_ROLE.items()
+        ]
+        yield robot, teleop
+
+
+def empty_loop(connection: Connection) -> None:
+    """Tick without work between two messages, then send what became of the ticks."""
+    connection.send(asyncio.run(_empty_ticks(connection)))
+
+
+async def _empty_ticks(connection: Connection) -> EmptyLoop:
+    counts = TickCounts(period_ns=round(NS_PER_S / RATE_HZ))
+    is_over = asyncio.Event()
+    connection.recv()
+    asyncio.get_running_loop().add_reader(connection.fileno(), is_over.set)
+    with ticking(rate_hz=RATE_HZ, on_tick=counts.add):
+        await is_over.wait()
+    return EmptyLoop(
+        num_ticks=counts.num_ticks,
+        num_missed=counts.num_missed,
+        num_late_2_periods=counts.num_late_2_periods,
+        lateness=counts.lateness,
+    )
+
+
+async def measured(folder: Path, *, seconds: float) -> Measured:
+    """Record once and return what was found."""
+    own_end, other_end = multiprocessing.Pipe()
+    empty = multiprocessing.get_context("spawn").Process(target=empty_loop, args=(other_end,))
+    empty.start()
+    clock, problems = Clock.started(), []
+    async with AsyncExitStack() as stack:
+        simulated, ports = stack.enter_context(simulator(folder))
+        processes = {"control": psutil.Process(), "simulator": simulated}
+        robot, teleop = await stack.enter_async_context(connected(ports, folder))
+        rate_hz, sentence = await reachable_rate(robot, teleop, wanted_hz=RATE_HZ)
+        problems += [sentence] if sentence else []
+        loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=problems.append)
+        driving = asyncio.create_task(loop.run())
+        await asyncio.sleep(_SETTLING_S)  # the followers come to where the leaders are
+        before = {name: _core_s(process) for name, process in processes.items()}
+        own_end.send(None)
+        loop.begin()
+        await asyncio.sleep(seconds)
+        begin_s = time.perf_counter()
+        joints = loop.end()
+        end_ms = 1000 * (time.perf_counter() - begin_s)
+        own_end.send(None)
+        shares = {name: (_core_s(process) - before[name]) / seconds for name, process in processes.items()}
+        driving.cancel()
+        await asyncio.wait({driving})
+        found = await asyncio.to_thread(own_end.recv)
+        empty.join()
+    return Measured(joints=joints, empty=found, core_shares=shares, end_ms=end_ms, problems=problems)
+
+
+def _core_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _spacing_us(joints: JointRecording) -> np.ndarray:
+    """Return how far the time between two samples is from the period, over all arms."""
+    period_us = 1e6 / joints.report.wanted_rate_hz
+    return np.concatenate([np.abs(np.diff(arm.times_us) - period_us) for arm in joints.arms.values()])
+
+
+def _ticks_text(found: LoopReport | EmptyLoop) -> str:
+    late = found.lateness
+    return (
+        f"lateness p50 {late.p50_us} us, p95 {late.p95_us}, p99 {late.p99_us}, max {late.max_us}; "
+        f"given up {found.num_missed}, more than 2 periods after the last {found.num_late_2_periods} of {found.num_ticks} ({found.num_late_2_periods / found.num_ticks:.3%})"
+    )
+
+
+def show(found: Measured) -> None:
+    """Print one line a figure."""
+    report = found.joints.report
+    load = ", ".join(f"{one:.2f}" for one in psutil.getloadavg())
+    print(f"recording: {report.measured_rate_hz:.2f} Hz measured, {report.wanted_rate_hz:g} wanted, load of the machine {load}")
+    print(f"recording: ticks: {_ticks_text(report)} (wanted at most 0.1 %)")
+    print(f"recording: an empty loop meanwhile: {_ticks_text(found.empty)}")
+    p50, p99, last = np.percentile(_spacing_us(found.joints), [50, 99, 100])
+    print(f"recording: spacing of samples off the period: p50 {p50:.0f} us, p99 {p99:.0f} us, max {last:.0f} us")
+    print(
+        f"recording: longest gap {report.longest_gap_ms:.1f} ms, bus errors {report.bus_errors_by_arm}, samples {report.num_samples_by_arm}"
+    )
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in found.core_shares.items())
+    print(f"recording: share of one core: {shares}; ending the episode took {found.end_ms:.2f} ms")
+    for line in found.problems:
+        print(f"recording: problem: {line}", flush=True)
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Record once and print what was found."""
+    parser = argparse.ArgumentParser(prog="python -m bench.recording", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        show(asyncio.run(measured(Path(folder), seconds=options.seconds)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
