@@ -16,7 +16,7 @@ from msgspec import field
 from shared import settings
 from shared.episode import ArmConfig, CameraConfig
 from shared.errors import BadConfig
-from shared.events import Name, Strategy
+from shared.events import DatasetName, Name, Strategy
 from shared.retired import RETIRED_STORAGE_KEYS
 from shared.settings import Secret
 
@@ -257,6 +257,16 @@ class NatsConfig(_Config, frozen=True, kw_only=True):
     connect_timeout_s: Positive = 10.0
 
 
+class DatasetsConfig(_Config, frozen=True, kw_only=True):
+    """Where growing datasets are: below ``root`` (path or URI), or, by name, in a folder of their own (path or URI).
+
+    Without both: ``datasets/`` of an S3 store, else the folder in which LeRobot looks for them.
+    """
+
+    root: str | None = None
+    folders: dict[DatasetName, str] = field(default_factory=dict)
+
+
 class StorageConfig(_Config, frozen=True, kw_only=True):
     """One storage file. ``store`` is ``file:///folder`` or ``s3://bucket``; None means the bucket of ``bos``."""
 
@@ -266,6 +276,7 @@ class StorageConfig(_Config, frozen=True, kw_only=True):
     bos: BosConfig = field(default_factory=BosConfig)
     sources: tuple[str | SourceConfig, ...] = ("local", "bos")
     output: TargetConfig = field(default_factory=TargetConfig)
+    datasets: DatasetsConfig = field(default_factory=DatasetsConfig)
     conversion: ConversionConfig = field(default_factory=ConversionConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -24,7 +24,7 @@ from shared import lifecycle, logs, settings
 from shared.config import StorageConfig, StrategyConfig, decode_strategy, load_storage
 from shared.errors import BadConfig, EpisodeflowError
 from shared.permissions import password_variable
-from shared.places import Places, resolve
+from shared.places import Places, lerobot_home, resolve
 
 DEFAULT_CONFIG = Path("config/storage.yaml")
 CREDENTIALS_FILE = "credentials.env"
@@ -42,6 +42,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         template: the strategy file's document, for overrides.
         strategy: what the document says.
         notices: sentences about keys that no longer mean anything.
+        lerobot_home: the folder in which LeRobot looks for datasets; it may begin with ``~``.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     template: dict[str, Any]
     strategy: StrategyConfig
     notices: tuple[str, ...]
+    lerobot_home: str
 
     def places(self) -> Places:
         """Return where everything is, relative paths starting from the current folder.
@@ -57,7 +59,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadConfig: see ``shared.places.resolve``.
         """
-        return resolve(self.storage, self.strategy, here=str(Path.cwd()), home=str(Path.home()))
+        return resolve(self.storage, self.strategy, here=str(Path.cwd()), home=str(Path.home()), lerobot_home=self.lerobot_home)
 
 
 Story = Callable[[Loaded, asyncio.Event, AsyncExitStack], Awaitable[object]]
@@ -80,7 +82,15 @@ def load(path: Path, environ: Mapping[str, str], *, service: str | None = None) 
     template_path = find_template(storage.conversion.config_template, path)
     template = settings.read_yaml(template_path, environ)
     strategy = decode_strategy(template, place=str(template_path))
-    return Loaded(path=path, storage=storage, template_path=template_path, template=template, strategy=strategy, notices=tuple(notices))
+    return Loaded(
+        path=path,
+        storage=storage,
+        template_path=template_path,
+        template=template,
+        strategy=strategy,
+        notices=tuple(notices),
+        lerobot_home=lerobot_home(environ),
+    )
 
 
 def environment(path: Path, environ: Mapping[str, str], *, service: str | None = None) -> dict[str, str]:

@@ -6,6 +6,7 @@ subjects its work needs and no other. What needs a word:
 - Durables are named one by one: a wildcard in a subject stands for a whole token, so ``converter-*`` does not exist.
 - Answers come to an inbox; each user has a prefix of its own (``inbox_prefix``), else one could read another's answers.
 - ``may_respond`` lets a service answer the requests that reach it (the micro-services protocol) and nobody else.
+- The uploader takes leases on datasets: keys of a bucket that it writes, reads, and listens to for another's farewell.
 - ``$JS.API.STREAM.MSG.GET`` is read-only; converter and uploader need it to tell the age of the oldest waiting event.
 """
 
@@ -59,6 +60,16 @@ def micro_name(service: str) -> str:
     return f"episodeflow-{service}"
 
 
+def leases_stream(stream: str) -> str:
+    """Return the stream below the key-value bucket of leases that belongs to a stream of events."""
+    return f"KV_{stream}_leases"
+
+
+def leases_prefix(stream: str) -> str:
+    """Return what the subjects of that bucket's keys begin with."""
+    return f"$KV.{stream}_leases"
+
+
 def users(*, stream: str, subject_by_durable: Mapping[str, str]) -> tuple[User, ...]:
     """Return the table for one stream.
 
@@ -80,7 +91,8 @@ def users(*, stream: str, subject_by_durable: Mapping[str, str]) -> tuple[User, 
         ),
         _service(
             "uploader",
-            publish=("episode.uploaded.>", "episode.failed.>", progress, *_consuming(stream, converted)),
+            publish=("episode.uploaded.>", "episode.failed.>", progress, *_consuming(stream, converted), *_leasing(stream)),
+            subscribe=(f"{leases_prefix(stream)}.>",),
         ),
         _person("operator", stream=stream, publish=(*announced, *sorted(set(converted.values())))),
         _person("monitor", stream=stream, publish=()),
@@ -126,14 +138,19 @@ def _consuming(stream: str, durables: Mapping[str, str]) -> tuple[str, ...]:
     return (*each, f"$JS.API.STREAM.MSG.GET.{stream}")
 
 
-def _service(name: str, *, publish: tuple[str, ...]) -> User:
+def _leasing(stream: str) -> tuple[str, ...]:
+    """Return what it takes to look at leases, and to take, keep and release them."""
+    return f"{leases_prefix(stream)}.>", f"$JS.API.STREAM.MSG.GET.{leases_stream(stream)}"
+
+
+def _service(name: str, *, publish: tuple[str, ...], subscribe: tuple[str, ...] = ()) -> User:
     registered = tuple(
         subject
         for verb in ("PING", "INFO", "STATS")
         for subject in (f"$SRV.{verb}", f"$SRV.{verb}.{micro_name(name)}", f"$SRV.{verb}.{micro_name(name)}.*")
     )
-    subscribe = (f"{inbox_prefix(name)}.>", f"{STATUS_SUBJECT}.{name}", *registered)
-    return User(name=name, publish=(*publish, _OWN_PERMISSIONS), subscribe=subscribe, may_respond=True)
+    heard = (f"{inbox_prefix(name)}.>", f"{STATUS_SUBJECT}.{name}", *registered, *subscribe)
+    return User(name=name, publish=(*publish, _OWN_PERMISSIONS), subscribe=heard, may_respond=True)
 
 
 def _person(name: str, *, stream: str, publish: tuple[str, ...]) -> User:

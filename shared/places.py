@@ -6,6 +6,8 @@ The rules, first match wins:
              ``input`` folders → ``{raw_data_prefix}`` of the store, each source in its own folder if there are several
     target   the source's ``output`` → for ``local`` a path-like ``output.pattern`` → ``{converted_prefix}`` of the
              store with a key-like pattern, or ``{episode_id}_{strategy}`` where the pattern is path-like
+    dataset  ``datasets.folders`` by name → ``{datasets.root}/{name}`` → ``datasets/{name}`` of an S3 store → the folder
+             in which LeRobot itself looks for it
 
 A pattern is path-like if it begins with ``.``, ``/``, ``~`` or ``file://``: it names folders of one host.
 A place is a root, at which a store is opened once, and a prefix below it.
@@ -14,6 +16,7 @@ A place is a root, at which a store is opened once, and a prefix below it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -26,6 +29,8 @@ from shared.store_uri import StoreUri, parse_uri
 
 LOCAL = "local"
 DEFAULT_PATTERN = "{episode_id}_{strategy}"
+DATASETS_PREFIX = "datasets/"
+LEROBOT_HOME = "~/.cache/huggingface/lerobot"
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _KNOWN = {"source", "episode_id", "strategy"}
 
@@ -66,11 +71,19 @@ class _SourcePlaces(msgspec.Struct, frozen=True):
     target: Place
 
 
+class _DatasetPlaces(msgspec.Struct, frozen=True):
+    """Growing datasets: those with a place of their own, and where all others are (None: nowhere is configured)."""
+
+    by_name: dict[str, Place]
+    root: Place | None
+
+
 class Places(msgspec.Struct, frozen=True):
-    """Every configured source with its raw place and its target pattern; made by ``resolve``."""
+    """Every configured source with its raw place and its target pattern, and the growing datasets; made by ``resolve``."""
 
     by_source: dict[str, _SourcePlaces]
     strategy: str
+    datasets: _DatasetPlaces
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -112,6 +125,19 @@ class Places(msgspec.Struct, frozen=True):
         values = {"source": event.source, "episode_id": event.episode_id, "strategy": event.strategy or self.strategy}
         return Place(pattern.root, _filled(pattern.prefix, values))
 
+    def dataset(self, name: str) -> Place:
+        """Return the folder of the growing dataset ``name``, as in ``me/stacking``.
+
+        Raises:
+            BadConfig: neither its folder, nor ``datasets.root``, nor a store is configured.
+        """
+        datasets = self.datasets
+        if name in datasets.by_name:
+            return datasets.by_name[name]
+        if datasets.root is None:
+            raise BadConfig("storage", "datasets.root", f"is not set and there is no store, so that {name!r} has no place: set it")
+        return _below(datasets.root, f"{name}/")
+
     def _of(self, source: str) -> _SourcePlaces:
         if source not in self.by_source:
             known = ", ".join(self.by_source)
@@ -119,7 +145,17 @@ class Places(msgspec.Struct, frozen=True):
         return self.by_source[source]
 
 
-def resolve(storage: StorageConfig, strategy: StrategyConfig, *, here: str, home: str) -> Places:
+def lerobot_home(environ: Mapping[str, str]) -> str:
+    """Return the folder in which LeRobot looks for datasets; it may begin with ``~``.
+
+    Source: lerobot 0.3.3, ``lerobot.constants``, and huggingface_hub, ``constants.HF_HOME``.
+    """
+    cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
+    hub = environ.get("HF_HOME") or f"{cache}/huggingface"
+    return environ.get("HF_LEROBOT_HOME") or f"{hub}/lerobot"
+
+
+def resolve(storage: StorageConfig, strategy: StrategyConfig, *, here: str, home: str, lerobot_home: str = LEROBOT_HOME) -> Places:
     """Return where everything of a configuration is.
 
     Args:
@@ -127,9 +163,10 @@ def resolve(storage: StorageConfig, strategy: StrategyConfig, *, here: str, home
         strategy: input folders of the source ``local`` and the strategy used when an event names none.
         here: absolute folder that relative paths of the files start from.
         home: absolute folder that ``~`` stands for.
+        lerobot_home: where growing datasets are if nothing else is configured and the store is a folder.
 
     Raises:
-        BadConfig: a URI, prefix or pattern that is not usable, or targets in which sources would overwrite each other.
+        BadConfig: a URI, prefix or pattern that is not usable, or targets in which sources or datasets would overwrite each other.
     """
     sources = source_configs(storage)
     folders = _Folders(here, home)
@@ -143,7 +180,9 @@ def resolve(storage: StorageConfig, strategy: StrategyConfig, *, here: str, home
         for source in sources
     }
     _check_separate(by_source)
-    return Places(by_source, storage.conversion.strategy or strategy.alignment.strategy)
+    return Places(
+        by_source, storage.conversion.strategy or strategy.alignment.strategy, _dataset_places(storage, folders, lerobot_home=lerobot_home)
+    )
 
 
 class _Folders(msgspec.Struct, frozen=True):
@@ -192,6 +231,32 @@ def _target_place(source: SourceConfig, *, storage: StorageConfig, folders: _Fol
         pattern = f"{{source}}/{DEFAULT_PATTERN}"
     prefix = _prefix(storage.bos.paths.converted_prefix, "bos.paths.converted_prefix")
     return _below(_store_place(storage), f"{prefix}{_key_steps(pattern, 'output.pattern')}/".replace("{source}", source.name))
+
+
+def _dataset_places(storage: StorageConfig, folders: _Folders, *, lerobot_home: str) -> _DatasetPlaces:
+    config = storage.datasets
+    by_name = {name: _folder_or_uri(f"datasets.folders.{name}", folder, folders) for name, folder in config.folders.items()}
+    owner_by_uri: dict[str, str] = {}
+    for name, place in by_name.items():
+        if place.uri in owner_by_uri:
+            key = f"datasets.folders.{name}"
+            raise BadConfig("storage", key, f"is the folder of {owner_by_uri[place.uri]} too ({place.uri}): expected one for each dataset")
+        owner_by_uri[place.uri] = name
+    if config.root is not None:
+        return _DatasetPlaces(by_name, _folder_or_uri("datasets.root", config.root, folders))
+    if storage.store is None and not storage.bos.bucket:
+        return _DatasetPlaces(by_name, None)
+    store = _store_place(storage)
+    is_folder = parse_uri(store.root).scheme == "file"
+    return _DatasetPlaces(by_name, _file_place(folders.absolute(lerobot_home)) if is_folder else _below(store, DATASETS_PREFIX))
+
+
+def _folder_or_uri(key: str, place: str, folders: _Folders) -> Place:
+    return _configured_place(key, place) if "://" in place else _file_place(folders.absolute(place))
+
+
+def _file_place(path: str) -> Place:
+    return Place(str(StoreUri("file", path)), "")
 
 
 def _output_place(source: SourceConfig) -> Place:

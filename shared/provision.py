@@ -1,4 +1,4 @@
-"""The stream and the durable consumers this product needs, made or brought up to date in place.
+"""The streams and the durable consumers this product needs, made or brought up to date in place.
 
 Decides their names and settings: a contract with operators. Nothing that exists is dropped: settings that are
 not ours stay as somebody else made them, subjects are added and never taken away.
@@ -13,7 +13,8 @@ import msgspec
 from shared.bus import Bus
 from shared.config import NatsConfig, StorageConfig, durable_name, source_configs
 from shared.errors import Refused
-from shared.permissions import User, users
+from shared.leases import LEASE_S
+from shared.permissions import User, leases_prefix, leases_stream, users
 
 _NS_PER_S = 1_000_000_000
 
@@ -29,10 +30,12 @@ class Durable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What has to be there: settings by their JetStream names, and the consumers."""
+    """What has to be there: settings by their JetStream names, the consumers, and the stream below the bucket of leases."""
 
     stream: str
     stream_settings: dict[str, Any]
+    leases: str
+    leases_settings: dict[str, Any]
     consumer_settings: dict[str, Any]
     durables: tuple[Durable, ...]
 
@@ -62,6 +65,8 @@ def provision_plan(config: StorageConfig) -> Plan:
     return Plan(
         stream=config.nats.stream,
         stream_settings=_stream_settings(config.nats),
+        leases=leases_stream(config.nats.stream),
+        leases_settings=leases_settings(config.nats.stream),
         consumer_settings=_consumer_settings(config.nats),
         durables=(
             *durables,
@@ -84,7 +89,10 @@ async def provision(bus: Bus, plan: Plan) -> list[Change]:
         Refused: no permission, or what exists differs in a setting that cannot be changed.
         BusUnavailable: the server does not answer.
     """
-    changes = [await _provision_stream(bus, plan)]
+    changes = [
+        await _provision_stream(bus, plan.stream, plan.stream_settings),
+        await _provision_stream(bus, plan.leases, plan.leases_settings),
+    ]
     for durable in plan.durables:
         changes.append(await _provision_consumer(bus, plan, durable))  # noqa: PERF401 - one after the other, in order
     return changes
@@ -101,6 +109,27 @@ def _stream_settings(config: NatsConfig) -> dict[str, Any]:
     }
 
 
+def leases_settings(stream: str, *, lease_s: float = LEASE_S) -> dict[str, Any]:
+    """Return the settings of the key-value bucket of leases, as every client of the key-value store makes one.
+
+    Args:
+        stream: the stream of events whose bucket it is.
+        lease_s: after which a key is forgotten that nobody wrote again.
+    """
+    age_ns = int(lease_s * _NS_PER_S)
+    return {
+        "subjects": [f"{leases_prefix(stream)}.>"],
+        "storage": "file",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "max_age": age_ns,
+        "duplicate_window": age_ns,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+        "allow_direct": True,
+    }
+
+
 def _consumer_settings(config: NatsConfig) -> dict[str, Any]:
     return {
         "deliver_policy": "all",
@@ -112,12 +141,11 @@ def _consumer_settings(config: NatsConfig) -> dict[str, Any]:
     }
 
 
-async def _provision_stream(bus: Bus, plan: Plan) -> Change:
-    name = plan.stream
+async def _provision_stream(bus: Bus, name: str, settings: dict[str, Any]) -> Change:
     found = await bus.api(f"STREAM.INFO.{name}", {})
     existing = found["config"] if found else {}
-    wanted = {**existing, **plan.stream_settings, "name": name}
-    wanted["subjects"] = list(dict.fromkeys([*existing.get("subjects", []), *plan.stream_settings["subjects"]]))
+    wanted = {**existing, **settings, "name": name}
+    wanted["subjects"] = list(dict.fromkeys([*existing.get("subjects", []), *settings["subjects"]]))
     if wanted == existing:
         return Change(kind="stream", name=name, done="unchanged")
     await _applied(bus, f"STREAM.{'UPDATE' if found else 'CREATE'}.{name}", wanted)

@@ -17,6 +17,7 @@ from shared.connection import Incoming
 from shared.consumer import Consumer, Counts, Delivery, Work
 from shared.errors import BusUnavailable, Refused
 from shared.events import E, EpisodeConverted, EpisodeFailed, EpisodeReady, EpisodeUploaded
+from shared.leases import Key, Lease, Leases
 from shared.permissions import PROGRESS_SUBJECT
 from shared.provision import bus_users, provision, provision_plan
 from shared.pull import Puller
@@ -294,3 +295,12 @@ async def _hears(bus: Bus, subject: str) -> bool:
         finally:
             await subscribed.end(drain=False)
     return False
+
+
+async def test_only_the_uploader_takes_leases_on_datasets(as_user: As) -> None:
+    async with Leases(await as_user("uploader")).holding("me/stack") as lease:
+        lease.check()
+
+        for name in ("recorder", "scanner", "converter", "operator", "monitor"):
+            with pytest.raises(Refused, match="no permission"):
+                await Lease(Key(await as_user(name), "me/stack", timeout_s=5.0), lease_s=30.0).take()

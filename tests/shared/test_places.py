@@ -7,7 +7,7 @@ import pytest
 from shared.config import StorageConfig, StrategyConfig, decode_storage, decode_strategy
 from shared.errors import BadConfig, BadEvent
 from shared.events import EpisodeReady
-from shared.places import LocalFolders, Places, resolve
+from shared.places import LocalFolders, Places, lerobot_home, resolve
 
 USERS_PATTERN = "./lerobot_datasets/{source}/{episode_id}_{strategy}"
 
@@ -149,3 +149,49 @@ def test_a_configuration_that_loses_or_mixes_datasets_is_refused(sources: list[A
         places(sources, **sections)
 
     assert refusal.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("sections", "uri"),
+    [
+        ({}, "s3://bucket/datasets/me/stack"),
+        ({"store": "s3://bucket/team"}, "s3://bucket/team/datasets/me/stack"),
+        ({"store": None, "bos": {"bucket": "other"}}, "s3://other/datasets/me/stack"),
+        ({"store": "file:///data"}, "file:///hf/lerobot/me/stack"),
+        ({"datasets": {"root": "./sets"}}, "file:///work/here/sets/me/stack"),
+        ({"datasets": {"root": "s3://sets/x"}}, "s3://sets/x/me/stack"),
+        ({"datasets": {"root": "/elsewhere", "folders": {"me/stack": "~/mine"}}}, "file:///home/me/mine"),
+        ({"datasets": {"folders": {"me/stack": "s3://mine/a"}}}, "s3://mine/a"),
+        ({"datasets": {"root": "/sets", "folders": {"me/other": "/other"}}}, "file:///sets/me/stack"),
+    ],
+)
+def test_a_growing_dataset_lies_where_the_rules_say(sections: dict[str, Any], uri: str) -> None:
+    configured = storage(["bos"], **sections)
+    found = resolve(configured, strategy(), here="/work/here", home="/home/me", lerobot_home="/hf/lerobot")
+
+    assert found.dataset("me/stack").uri == uri
+
+
+def test_a_growing_dataset_without_any_place_says_what_to_set() -> None:
+    found = places(["local"], store=None, output={"pattern": USERS_PATTERN})
+
+    with pytest.raises(BadConfig, match=r"datasets\.root.*'me/stack' has no place"):
+        found.dataset("me/stack")
+
+
+def test_two_growing_datasets_in_one_folder_are_refused() -> None:
+    with pytest.raises(BadConfig, match=r"datasets\.folders\.b: is the folder of a too"):
+        places(["bos"], datasets={"folders": {"a": "/x/y", "b": "file:///x/y"}})
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({}, "~/.cache/huggingface/lerobot"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/huggingface/lerobot"),
+        ({"XDG_CACHE_HOME": "/cache", "HF_HOME": "/hf"}, "/hf/lerobot"),
+        ({"HF_HOME": "/hf", "HF_LEROBOT_HOME": "/robots"}, "/robots"),
+    ],
+)
+def test_lerobots_own_folder_follows_its_own_variables(environ: dict[str, str], folder: str) -> None:
+    assert lerobot_home(environ) == folder

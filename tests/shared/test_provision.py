@@ -46,6 +46,17 @@ async def test_created_settings_are_those_of_the_contract(private_nats: ServerFa
     assert "backoff" not in consumer.config
 
 
+async def test_bucket_of_leases_forgets_after_the_time_of_a_lease(private_nats: ServerFactory, connect: BusFactory) -> None:
+    config = storage_for(await private_nats(), "robot")
+    bus = await connect(config.nats)
+    await provision(bus, provision_plan(config))
+    found = await bus.api("STREAM.INFO.KV_EPISODES_leases", {})
+
+    assert found is not None
+    assert (found["config"]["subjects"], found["config"]["max_age"]) == (["$KV.EPISODES_leases.>"], 30 * 10**9)
+    assert (found["config"]["max_msgs_per_subject"], found["config"]["storage"]) == (1, "file")
+
+
 async def test_changed_settings_are_updated_in_place_and_messages_and_foreign_settings_stay(
     private_nats: ServerFactory, connect: BusFactory
 ) -> None:
@@ -59,9 +70,10 @@ async def test_changed_settings_are_updated_in_place_and_messages_and_foreign_se
     await bus.api(f"STREAM.UPDATE.{config.nats.stream}", by_operator)
     changed = msgspec.structs.replace(config, nats=msgspec.structs.replace(config.nats, ack_wait_s=5, max_age_days=10))
 
-    changes = {change.name: change.done for change in await provision(bus, provision_plan(changed))}
+    plan = provision_plan(changed)
+    changes = {change.name: change.done for change in await provision(bus, plan)}
     after = await bus.stream_info()
-    assert set(changes.values()) == {"updated"}
+    assert {name for name, done in changes.items() if done == "unchanged"} == {plan.leases}
     assert after is not None
     assert (after.config["subjects"], after.config["description"]) == (["episode.>", "advisory.>"], "mine")
     assert after.state.messages == 1
