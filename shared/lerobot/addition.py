@@ -7,6 +7,7 @@ existing jsonl file with a line more (so that 10^4 lines are copied, not parsed)
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import BadDataset
+from shared.events import NAME_PATTERN
 from shared.lerobot import layout, rows, tables
 from shared.lerobot.info import Feature, Info, encoded_info, grown, read_info
 from shared.lerobot.part import episode_stats, provenance_line
-from shared.lerobot.records import EpisodeLine, ProvenanceLine, StatsLine, TaskLine, encoded_line, encoded_lines, read_bytes, read_lines
+from shared.lerobot.records import (
+    EpisodeLine,
+    ProvenanceLine,
+    StatsLine,
+    TaskLine,
+    decoded_lines,
+    encoded_line,
+    encoded_lines,
+    read_bytes,
+    read_lines,
+)
 
 Array = NDArray[Any]
+
+_ADVICE = "run the dataset check, and restore the dataset from a backup"
 
 
 class NewFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,8 +92,8 @@ def committed_line(dataset: Path, provenance: ProvenanceLine) -> ProvenanceLine 
     """
     path = dataset / layout.PROVENANCE_PATH
     wanted = (provenance.source, provenance.episode_id, provenance.strategy)
-    lines = read_lines(path, ProvenanceLine) if path.exists() else []
-    for line in lines:
+    content = read_bytes(path) if path.exists() else b""
+    for line in decoded_lines(_naming(content, provenance.episode_id), ProvenanceLine, place=str(path)):
         if (line.source, line.episode_id, line.strategy) != wanted:
             continue
         if line.digest == provenance.digest:
@@ -92,14 +106,26 @@ def committed_line(dataset: Path, provenance: ProvenanceLine) -> ProvenanceLine 
     return None
 
 
+def _naming(content: bytes, episode_id: str) -> bytes:
+    """Return the lines that may name an episode: of ten thousand, only those are worth decoding."""
+    if not re.match(NAME_PATTERN, episode_id):
+        return content  # JSON may write it in several ways
+    return b"".join(line for line in content.splitlines(keepends=True) if episode_id.encode() in line)
+
+
 def first_addition(part: Part) -> Addition:
     """Return the files of a new dataset whose only episode is ``part``."""
     empty = msgspec.structs.replace(part.info, total_episodes=0, total_frames=0, splits={})
     return _addition(part, info=empty, tasks=[])
 
 
-def next_addition(part: Part, dataset: Path) -> Addition:
+def next_addition(part: Part, dataset: Path, *, has_data: bool = True) -> Addition:
     """Return the files that append ``part`` to ``dataset``.
+
+    Args:
+        part: the new episode.
+        dataset: the dataset's folder.
+        has_data: False for a folder that holds the metadata of a dataset in a bucket, and none of its tables.
 
     Raises:
         BadDataset: fps, robot type or features differ, or the dataset's own files contradict each other.
@@ -107,7 +133,9 @@ def next_addition(part: Part, dataset: Path) -> Addition:
     info = read_info(dataset)
     check_compatible(info, part.info)
     tasks = read_lines(dataset / layout.TASKS_PATH, TaskLine)
-    _check_whole(dataset, info, tasks)
+    _check_lines(dataset, info, tasks)
+    if has_data:
+        _check_tables(dataset, info)
     return _addition(part, info=info, tasks=tasks)
 
 
@@ -141,20 +169,22 @@ def _comparable(feature: Feature) -> dict[str, Any]:
     return {"dtype": feature.dtype, "shape": list(feature.shape), "names": feature.names, **video}
 
 
-def _check_whole(dataset: Path, info: Info, tasks: list[TaskLine]) -> None:
+def _check_lines(dataset: Path, info: Info, tasks: list[TaskLine]) -> None:
     """Refuse to build on a dataset whose next number is not certain."""
-    advice = "run the dataset check, and restore the dataset from a backup"
     for path in (layout.EPISODES_PATH, layout.STATS_PATH):
         num_lines = len(read_bytes(dataset / path).splitlines())
         if num_lines != info.total_episodes:
-            raise BadDataset(f"{dataset}: {path} has {num_lines} lines, info.json says {info.total_episodes} episodes: {advice}")
+            raise BadDataset(f"{dataset}: {path} has {num_lines} lines, info.json says {info.total_episodes} episodes: {_ADVICE}")
     if [task.task_index for task in tasks] != list(range(info.total_tasks)):
-        raise BadDataset(f"{dataset}: {layout.TASKS_PATH} is not numbered 0 to {info.total_tasks - 1} as info.json says: {advice}")
+        raise BadDataset(f"{dataset}: {layout.TASKS_PATH} is not numbered 0 to {info.total_tasks - 1} as info.json says: {_ADVICE}")
+
+
+def _check_tables(dataset: Path, info: Info) -> None:
     next_file = info.data_file(info.total_episodes)
     if (dataset / next_file).exists():
-        raise BadDataset(f"{dataset}: {next_file} is there, but info.json says {info.total_episodes} episodes: {advice}")
+        raise BadDataset(f"{dataset}: {next_file} is there, but info.json says {info.total_episodes} episodes: {_ADVICE}")
     if info.total_episodes and not (dataset / info.data_file(info.total_episodes - 1)).is_file():
-        raise BadDataset(f"{dataset}: {info.data_file(info.total_episodes - 1)} is missing: {advice}")
+        raise BadDataset(f"{dataset}: {info.data_file(info.total_episodes - 1)} is missing: {_ADVICE}")
 
 
 def _addition(part: Part, *, info: Info, tasks: list[TaskLine]) -> Addition:

@@ -9,6 +9,7 @@ A dataset that is not there yet is built beside its place and appears by one ren
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -45,7 +46,7 @@ class _Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     moves: tuple[_Move, ...]
 
 
-def commit(part: Path, dataset: Path, *, disk: Disk | None = None) -> Committed:
+def commit(part: Path, dataset: Path, *, disk: Disk | None = None, before_certain: Callable[[], None] | None = None) -> Committed:
     """Append a one-episode part to a dataset; the part stays as it is.
 
     Commits of processes on one host wait for each other. Videos are hard-linked (copied across file systems).
@@ -54,20 +55,22 @@ def commit(part: Path, dataset: Path, *, disk: Disk | None = None) -> Committed:
         part: folder of a complete one-episode dataset (``write_part``).
         dataset: folder of the dataset; it is created if it is absent or an empty folder.
         disk: makes the changes.
+        before_certain: called right before the step from which the commit is certain; what it raises abandons the commit.
 
     Raises:
         BadDataset: the part does not fit, is in with another digest, or either side is no sound dataset.
         DiskFull: no room; the dataset is as it was.
     """
     disk = disk or Disk()
+    before_certain = before_certain or _permitted
     arriving = read_part(part)
     dataset = dataset.absolute()
     disk.make_folder(dataset.parent)
     if not _is_there(dataset):
-        created = _create(arriving, dataset, disk)
+        created = _create(arriving, dataset, disk, before_certain)
         if created is not None:
             return created
-    return _append(arriving, dataset, disk)
+    return _append(arriving, dataset, disk, before_certain)
 
 
 def recover(dataset: Path, *, disk: Disk | None = None) -> bool:
@@ -89,6 +92,10 @@ def recover(dataset: Path, *, disk: Disk | None = None) -> bool:
         return _recover(dataset, disk)
 
 
+def _permitted() -> None:
+    """Let every commit become certain: nobody has a say in it."""
+
+
 def _is_there(dataset: Path) -> bool:
     return dataset.exists() and (not dataset.is_dir() or any(dataset.iterdir()))
 
@@ -98,7 +105,7 @@ def _cradle(dataset: Path) -> Path:
     return dataset.with_name(f".{dataset.name}.new")
 
 
-def _create(part: Part, dataset: Path, disk: Disk) -> Committed | None:
+def _create(part: Part, dataset: Path, disk: Disk, before_certain: Callable[[], None]) -> Committed | None:
     """Build a new dataset and let it appear; return None if another process was faster."""
     cradle = _cradle(dataset)
     with locked(dataset.parent):
@@ -116,12 +123,13 @@ def _create(part: Part, dataset: Path, disk: Disk) -> Committed | None:
         disk.write(cradle / _LOCK, b"")
         for folder in sorted({path.parent for path in cradle.rglob("*")}):
             disk.sync_folder(folder)
+        before_certain()
         disk.rename(cradle, dataset)
         disk.sync_folder(dataset.parent)
     return Committed(episode_index=addition.episode_index, num_frames=addition.num_frames, already_in=False)
 
 
-def _append(part: Part, dataset: Path, disk: Disk) -> Committed:
+def _append(part: Part, dataset: Path, disk: Disk, before_certain: Callable[[], None]) -> Committed:
     if not (dataset / layout.STATE_FOLDER).is_dir():
         if not (dataset / layout.INFO_PATH).is_file():
             raise BadDataset(
@@ -135,12 +143,15 @@ def _append(part: Part, dataset: Path, disk: Disk) -> Committed:
             return Committed(episode_index=known.episode_index, num_frames=part.info.total_frames, already_in=True)
         addition = next_addition(part, dataset)
         _stage(addition, dataset, disk)
+        before_certain()
+        disk.rename(dataset / _JOURNAL_DRAFT, dataset / _JOURNAL)
+        disk.sync_folder(dataset / layout.STATE_FOLDER)
         _roll_forward(dataset, disk)
     return Committed(episode_index=addition.episode_index, num_frames=addition.num_frames, already_in=False)
 
 
 def _stage(addition: Addition, dataset: Path, disk: Disk) -> None:
-    """Lay every file down below staging, make the folders they will go to, and write the journal."""
+    """Lay every file down below staging, make the folders they will go to, and draft the journal."""
     staging = dataset / _STAGING
     disk.make_folder(staging)
     moves = []
@@ -156,8 +167,6 @@ def _stage(addition: Addition, dataset: Path, disk: Disk) -> None:
             disk.write(dataset / move.staged, file.content)
     disk.sync_folder(staging)
     disk.write(dataset / _JOURNAL_DRAFT, msgspec.json.encode(_Journal(tuple(moves))))
-    disk.rename(dataset / _JOURNAL_DRAFT, dataset / _JOURNAL)
-    disk.sync_folder(dataset / layout.STATE_FOLDER)
 
 
 def _recover(dataset: Path, disk: Disk) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shared.errors import BadDataset
+from shared.errors import BadDataset, DiskFull
 from shared.lerobot import layout
 from shared.lerobot.check import check_dataset
 from shared.lerobot.commit import commit, recover
@@ -73,6 +73,19 @@ def test_a_part_can_be_removed_after_its_commit(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "part")
 
     assert check_dataset(tmp_path / "dataset").problems == ()
+
+
+@pytest.mark.parametrize("episode_id", ["ep1", 'a "quoted" \\ name', "дубль", "ep10"])
+def test_an_episode_is_found_again_whatever_its_name(tmp_path: Path, episode_id: str) -> None:
+    for seed, name in enumerate(["ep10", 'a "quoted" \\ name', "дубль", "ep1"]):
+        make_part(tmp_path / str(seed), seed=seed, num_frames=2, episode_id=name)
+        commit(tmp_path / str(seed), tmp_path / "dataset")
+        if name == episode_id:
+            number = seed
+
+    again = commit(tmp_path / str(number), tmp_path / "dataset")
+
+    assert (again.episode_index, again.already_in) == (number, True)
 
 
 def test_another_digest_of_the_same_episode_is_refused_with_the_remedy(tmp_path: Path) -> None:
@@ -245,3 +258,23 @@ def test_keys_of_other_tools_and_a_missing_final_newline_survive(tmp_path: Path)
     assert json.loads((dataset / layout.INFO_PATH).read_text())["license"] == "mit"
     assert [line.get("operator") for line in lines(dataset / layout.EPISODES_PATH)] == ["ada", None]
     assert check_dataset(dataset, quick=True).problems == ()
+
+
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_a_commit_that_is_forbidden_at_the_last_moment_changes_nothing_and_the_next_one_succeeds(tmp_path: Path, num_before: int) -> None:
+    for seed in range(2):
+        make_part(tmp_path / str(seed), seed=seed)
+    dataset = tmp_path / "datasets" / "stack"
+    if num_before:
+        commit(tmp_path / "0", dataset)
+    before = tree(tmp_path / "datasets") if num_before else {}
+
+    def forbid() -> None:
+        raise DiskFull("forbidden")
+
+    with pytest.raises(DiskFull, match="forbidden"):
+        commit(tmp_path / "1", dataset, before_certain=forbid)
+    assert (tree(dataset.parent) if num_before else tree(dataset)) == before
+    assert recover(dataset) is False
+    assert commit(tmp_path / "1", dataset).episode_index == num_before
+    assert check_dataset(dataset).problems == ()
