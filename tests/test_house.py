@@ -16,6 +16,13 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = ("cli", "services", "shared")
 
 PURE_FILES = {
+    "services/recorder/cameras/errors.py",
+    "services/recorder/cameras/jpeg.py",
+    "services/recorder/cameras/messages.py",
+    "services/recorder/cameras/options.py",
+    "services/recorder/cameras/pace.py",
+    "services/recorder/cameras/reports.py",
+    "services/recorder/cameras/synthetic_address.py",
     "services/recorder/robots/errors.py",
     "services/recorder/robots/models.py",
     "services/recorder/robots/normalisation.py",
@@ -78,7 +85,9 @@ DOORS = {
     "cv2": {
         "services/converter/video.py": "lookup tables and image statistics",
         "cli/simulation.py": "the simulated robot makes JPEGs",
+        "services/recorder/cameras/opencv.py": "cameras are opened and read here, frames without a JPEG encoded",
     },
+    "rerun": {"services/recorder/cameras/display.py": "images and joints are displayed here; an optional extra"},
     "structlog": {
         "shared/logs.py": "logging is set up here",
         "shared/consumer.py": "binds an episode's ids to the log lines of its handler",

@@ -1,0 +1,151 @@
+"""The socket to the camera process, and that process: asking, hearing news, noticing its death, ending it.
+
+Replies come in the order of the requests, so that a request whose caller was cancelled only leaves a reply that nobody
+takes. The child has its own session: Ctrl-C in the terminal reaches only us, and the order of the shutdown is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections import deque
+from collections.abc import Callable
+
+from services.recorder.cameras.errors import CameraRefused, CameraUnreachable
+from services.recorder.cameras.messages import LENGTH_BYTES, Message, News, Problem, Refusal, Reply, Request, Status, answer, packed
+
+_END_TIMEOUT_S = 6.0
+_MAX_UNSENT_BYTES = 64 * 1024
+_NUM_LAST_LINES = 5
+_MODULE = "services.recorder.cameras"
+
+
+class Link:
+    """A running camera process.
+
+    Args:
+        process: the child.
+        reader: of our end of the socket.
+        writer: of our end of the socket.
+        on_news: called with what the child tells unasked.
+        on_death: called with a sentence when the child ended unasked.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        on_news: Callable[[News], None],
+        on_death: Callable[[str], None],
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._on_news = on_news
+        self._on_death = on_death
+        self._replies: deque[asyncio.Future[Reply]] = deque()
+        self._last_lines: deque[str] = deque(maxlen=_NUM_LAST_LINES)
+        self._death: str | None = None
+        self._is_closing = False
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def opened(cls, *, on_news: Callable[[News], None], on_death: Callable[[str], None]) -> Link:
+        """Start the camera process."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())),
+                    stdin=DEVNULL,
+                    stdout=DEVNULL,
+                    stderr=PIPE,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours)
+        return cls(process, reader, writer, on_news=on_news, on_death=on_death)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    async def ask(self, request: Request) -> Reply:
+        """Return the reply to a request.
+
+        Raises:
+            CameraRefused: what was asked for can never be done.
+            CameraUnreachable: it cannot be done now, or the child is gone.
+        """
+        if self._death:
+            raise CameraUnreachable(self._death)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._replies.append(future)
+        self._writer.write(packed(request))
+        reply = await future
+        if isinstance(reply, Refusal):
+            raise CameraRefused(reply.sentence) if reply.kind == "refused" else CameraUnreachable(reply.sentence)
+        return reply
+
+    def post(self, message: Message) -> bool:
+        """Send a message that has no reply, unless the child is gone or behind; return whether it was sent."""
+        if self._death or self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
+            return False
+        self._writer.write(packed(message))
+        return True
+
+    async def close(self) -> None:
+        """Have the child end, and kill it if it does not within six seconds."""
+        self._is_closing = True
+        self._writer.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), _END_TIMEOUT_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        finally:
+            await self._listening
+
+    async def _listen(self) -> None:
+        """Take what the child says until it ends."""
+        lines = asyncio.create_task(self._keep_last_lines())
+        try:
+            while True:
+                length = await self._reader.readexactly(LENGTH_BYTES)
+                self._take(answer(await self._reader.readexactly(int.from_bytes(length, "big"))))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await lines
+            self._die(await self._process.wait())
+        finally:
+            self._writer.close()
+
+    def _take(self, message: Reply | News) -> None:
+        if isinstance(message, Status | Problem):
+            self._on_news(message)
+            return
+        future = self._replies.popleft()
+        if not future.done():
+            future.set_result(message)
+
+    def _die(self, exit_code: int) -> None:
+        said = f": {' | '.join(self._last_lines)}" if self._last_lines else ""
+        self._death = f"the process that reads the cameras ended with status {exit_code}{said}; start the recorder again"
+        for future in self._replies:
+            if not future.done():
+                future.set_exception(CameraUnreachable(self._death))
+        self._replies.clear()
+        if not self._is_closing:
+            self._on_death(self._death)
+
+    async def _keep_last_lines(self) -> None:
+        assert self._process.stderr
+        while chunk := await self._process.stderr.read(4096):
+            self._last_lines.extend(line for line in chunk.decode(errors="replace").splitlines() if line.strip())
