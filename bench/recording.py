@@ -158,10 +158,10 @@ def _spacing_us(joints: JointRecording) -> np.ndarray:
 
 
 def _ticks_text(found: LoopReport | EmptyLoop) -> str:
-    late = found.lateness
+    late, num_late = found.lateness, found.num_late_2_periods
     return (
-        f"lateness p50 {late.p50_us} us, p95 {late.p95_us}, p99 {late.p99_us}, max {late.max_us}; "
-        f"given up {found.num_missed}, more than 2 periods after the last {found.num_late_2_periods} of {found.num_ticks} ({found.num_late_2_periods / found.num_ticks:.3%})"
+        f"lateness p50 {late.p50_us} us, p95 {late.p95_us}, p99 {late.p99_us}, max {late.max_us}; given up {found.num_missed}, "
+        f"more than 2 periods after the last {num_late} of {found.num_ticks} ({num_late / found.num_ticks:.3%})"
     )
 
 

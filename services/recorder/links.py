@@ -28,7 +28,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         silence_s: an arm that is silent for so long ends the loop.
     """
 
-    answer_s: float = 0.01
+    answer_s: float = 0.02
     report_s: float = 0.1
     silence_s: float = 2.0
 
@@ -130,7 +130,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         wanted, measured = await asyncio.gather(self.leader.sample(), self.follower.sample())
         if wanted is None:
             return Step(measured=measured, sent=None)
-        sent = await self.follower.send(wanted.values, present=measured and measured.values)
+        sent = await self.follower.send(wanted.values, present=None if measured is None else measured.values)
         if sent is None:
             return Step(measured=measured, sent=None)
         is_clipped = any(abs(goal - one) > _CLIPPED_BY for goal, one in zip(wanted.values, sent, strict=True))

@@ -95,6 +95,11 @@ class PacketReader:
             packets.append(found)
         return packets
 
+    @property
+    def num_waiting_bytes(self) -> int:
+        """Bytes that may yet become a packet."""
+        return len(self._buffer)
+
     def clear(self) -> int:
         """Throw away what waits for more bytes, and return how many bytes that was."""
         num_bytes = len(self._buffer)

@@ -4,7 +4,8 @@ Decides when to ask again and what to say when nobody answers. Knows registers, 
 
 One owner at a time: a lock in this process, an exclusive lock on the port against others. A question that ended without
 all its answers (time-out, cancellation) leaves the line to late replies until its deadline, and one margin more after a
-time-out: what comes then is counted as stale and thrown away, so that no answer is taken for that of a later question.
+time-out: what comes then is counted as stale and thrown away, so that no answer is taken for that of a later question. An
+answer that came whole but damaged ends its question at once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from services.recorder.robots.registers import BAUD_RATE_HZ, Register
 from services.recorder.robots.transactions import Transaction
 
 _Question = Callable[..., Transaction]
+_SETTLING_S = 0.002
+"""After a damaged answer: noise may have added a byte that counted for one still on its way through a USB adapter."""
 
 
 class BusSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,7 +244,7 @@ class ServoBus:
         try:
             self._send(transaction.to_send)
             is_finished = transaction.is_finished or await finished
-            self._quiet_at_s = 0.0 if is_finished else deadline_s + margin_s
+            self._quiet_at_s = self._quiet_after(transaction, deadline_s + margin_s)
             self._middle_s = (sent_s + self._line.finished_s) / 2
         finally:
             expiry.cancel()
@@ -250,6 +253,12 @@ class ServoBus:
         if self._line.closed.done():
             raise self._gone()
         return is_finished
+
+    def _quiet_after(self, transaction: Transaction, late_s: float) -> float:
+        """Return until when the line is left to late bytes: not at all after an answer, shortly after a damaged one."""
+        if transaction.is_finished:
+            return 0.0
+        return min(late_s, asyncio.get_running_loop().time() + _SETTLING_S) if transaction.is_spoilt else late_s
 
     def _send(self, data: bytes) -> None:
         """Write at once; the transport's own way costs a turn of the loop, half of the time of a simulated answer."""
@@ -303,9 +312,12 @@ class _Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transaction is None:
             self.num_stale_bytes += len(data)
-        elif self._transaction.receive(data) and self._finished is not None and not self._finished.done():
+            return
+        is_finished = self._transaction.receive(data)
+        is_over = is_finished or self._transaction.is_spoilt
+        if is_over and self._finished is not None and not self._finished.done():
             self.finished_s = self._loop.time()
-            self._finished.set_result(True)
+            self._finished.set_result(is_finished)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         if not self.closed.done():

@@ -44,6 +44,7 @@ class Transaction:
         self._servo_ids = tuple(servo_ids)
         self._num_bytes = num_bytes
         self._is_echo_due = is_echoed
+        self._num_due_bytes = len(self.to_send) * is_echoed + len(self._servo_ids) * (NUM_FRAME_BYTES + num_bytes)
         self._reader = PacketReader(max_packet_bytes=max(len(self.to_send), NUM_FRAME_BYTES + num_bytes))
 
     @property
@@ -61,8 +62,14 @@ class Transaction:
         """Bytes received that belong to no packet."""
         return self._reader.num_skipped_bytes
 
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether all bytes that were due have come, some of them damaged: waiting longer brings nothing."""
+        return self._num_due_bytes <= 0 and self.num_damaged_bytes > 0 and not self._reader.num_waiting_bytes and not self.is_finished
+
     def receive(self, data: bytes) -> bool:
         """Take received bytes and return whether the transaction is finished."""
+        self._num_due_bytes -= len(data)
         for packet in self._reader.feed(data):
             self._take(packet)
         return self.is_finished
