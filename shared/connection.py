@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self
 
@@ -24,13 +24,12 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.micro.request import Request
-from nats.micro.service import Service, ServiceConfig
 
 from shared import logs
 from shared.config import NatsConfig
 from shared.errors import BadConfig, BadEvent, BusUnavailable, EpisodeflowError, Refused
 from shared.permissions import inbox_prefix
+from shared.registration import Endpoint, Identity, Registered, registered
 from shared.tls import tls_context
 
 _log = logs.logger("connection")
@@ -210,36 +209,16 @@ class Connection:
             raise self._translated(error, subject, 0) from error
         return Subscribed(self, subscription)
 
-    async def register(
-        self,
-        name: str,
-        *,
-        version: str,
-        description: str,
-        metadata: dict[str, str],
-        endpoint: str,
-        subject: str,
-        answer: Callable[[], bytes],
-    ) -> Registered:
-        """Register as a service with one endpoint in the micro-services protocol.
-
-        Every instance answers a request to ``subject``, not one of them: whoever asks wants to hear all replicas.
+    async def register(self, identity: Identity, endpoints: Sequence[Endpoint]) -> Registered:
+        """Register as a service in the micro-services protocol.
 
         Raises:
             BusUnavailable: the connection is closed.
         """
-
-        async def respond(request: Request) -> None:
-            await request.respond(answer())
-
-        config = ServiceConfig(name=name, version=version, description=description, metadata=metadata)
-        service = Service(self._client, config)
         try:
-            await service.start()
-            await service.add_endpoint(name=endpoint, subject=subject, queue_group=service.id, handler=respond, metadata={})
+            return await registered(self._client, identity, endpoints)
         except (nats.errors.Error, OSError) as error:
-            raise self._translated(error, subject, 0) from error
-        return Registered(service)
+            raise self._translated(error, endpoints[0].subject, 0) from error
 
     @contextmanager
     def watching(self, subject: str, watcher: Watcher) -> Iterator[None]:
@@ -353,21 +332,6 @@ class Connection:
         self._closed = True
         self._tell(self._closed_error())
         self._connected_or_closed.set()
-
-
-class Registered:
-    """A registration in the micro-services protocol."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def end(self) -> None:
-        """End it."""
-        try:
-            await self._service.stop()
-        except (nats.errors.Error, OSError) as error:
-            # The connection is gone, and the registration with it.
-            _log.debug("bus.unregistered", error=str(error) or type(error).__name__)
 
 
 class Subscribed:

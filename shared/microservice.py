@@ -13,8 +13,9 @@ from typing import Self
 
 import msgspec
 
-from shared.connection import Connection, Registered
+from shared.connection import Connection
 from shared.permissions import STATUS_SUBJECT, micro_name
+from shared.registration import Endpoint, Identity, Registered
 from shared.version import VERSION
 
 
@@ -60,21 +61,20 @@ class Microservice:
     async def __aenter__(self) -> Self:
         about = self._about
         metadata = {"host": self._host, "sources": ",".join(about.sources), "spool": about.spool or ""}
-        self._registered = await self._connection.register(
-            micro_name(about.service),
+        identity = Identity(
+            name=micro_name(about.service),
             version=VERSION,
             description=f"episodeflow {about.service}",
             metadata={key: value for key, value in metadata.items() if value},
-            endpoint="status",
-            subject=f"{STATUS_SUBJECT}.{about.service}",
-            answer=self._status,
         )
+        status = Endpoint(name="status", subject=f"{STATUS_SUBJECT}.{about.service}", answer=self._status)
+        self._registered = await self._connection.register(identity, [status])
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._registered:
             await self._registered.end()
 
-    def _status(self) -> bytes:
+    async def _status(self, _: bytes) -> bytes:
         status = Status(service=self._about.service, host=self._host, version=VERSION, counts=self._counts())
         return msgspec.json.encode(status)

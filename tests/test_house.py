@@ -68,7 +68,7 @@ DOORS = {
         "shared/health.py": "serves /metrics and /healthz",
     },
     "prometheus_client": {"shared/metrics.py": "the metrics"},
-    "nats": {"shared/connection.py": "the bus"},
+    "nats": {"shared/connection.py": "the bus", "shared/registration.py": "its micro-services protocol"},
     "redis": {"shared/ledger.py": "the ledger"},
     "serial": {"services/recorder/robots/servo_bus.py": "the serial port"},
     "serial_asyncio": {"services/recorder/robots/servo_bus.py": "the serial port"},
