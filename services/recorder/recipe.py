@@ -1,0 +1,116 @@
+"""What a recording tells the converter: arms, cameras and rates as overrides of its strategy file. Pure.
+
+An event carries them, so converters need to know no robot beforehand. Features are named and laid out as LeRobot's own
+recorder does (``action`` and ``observation.state`` with ``left_shoulder_pan.pos``, …), which is why a dataset can be begun
+with one of the two and resumed with the other.
+
+The timeline is uniform: a camera that runs a little slower or faster than it says is not stretched, and none is rejected.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.recorder.options import CODECS, RecordOptions
+from services.recorder.robots.models import JOINTS, ArmPlan, arm_plans
+from shared.config import StrategyConfig, decode_strategy
+from shared.lerobot import layout
+from shared.lerobot.info import Feature, Info, empty_info, video_feature
+
+_PIX_FMT = "yuv420p"
+_CHUNK_SIZE = 10
+
+
+def arm_names(plan: ArmPlan) -> tuple[str, str]:
+    """Return what the raw episode calls a follower and the goals it got: ``left_slave``, ``left_master``."""
+    return f"{plan.prefix}slave", f"{plan.prefix}master"
+
+
+def joint_names(plan: ArmPlan) -> list[str]:
+    """Return what LeRobot calls the values of an arm: ``left_shoulder_pan.pos``, …"""
+    return [f"{name}.pos" for name in plan.joint_names]
+
+
+def strategy_overrides(options: RecordOptions, *, codec: str | None = None) -> dict[str, Any]:
+    """Return what an event of this recording lays over the converter's strategy file.
+
+    Args:
+        options: the recording.
+        codec: of the dataset that is there already; None: that of the options.
+    """
+    plans = arm_plans(options.robot, kind="robot")
+    roles = [(name, role) for index, role in enumerate(("slave", "master")) for name in (arm_names(plan)[index] for plan in plans)]
+    names = {name: joint_names(plan) for plan in plans for name in arm_names(plan)}
+    cameras = [
+        {"name": name, "role": "sync" if index else "base", "target_fps": camera.fps}
+        for index, (name, camera) in enumerate(options.cameras.items())
+    ]
+    return {
+        "robot": {
+            "type": options.robot.type,
+            "arms": [{"name": name, "role": role, "joint_names": names[name]} for name, role in roles],
+            "joints_per_arm": len(JOINTS),
+        },
+        "cameras": cameras,
+        "alignment": {"timeline": "uniform", "chunk_size": _CHUNK_SIZE, "joints_fps": round(options.control_rate_hz)},
+        "output": {"state_keys": "lerobot"},
+        "video": {"fps": options.dataset.fps, "codec": codec or CODECS[options.dataset.vcodec]},
+    }
+
+
+def strategy_document(options: RecordOptions, *, preset: str) -> dict[str, Any]:
+    """Return a whole strategy file for this recording, where no lab has written one.
+
+    Args:
+        options: the recording.
+        preset: of the video encoder: how much time it takes for small files.
+    """
+    document = strategy_overrides(options)
+    return {
+        **document,
+        "alignment": {**document["alignment"], "strategy": options.dataset.strategy},
+        "video": {**document["video"], "preset": preset},
+    }
+
+
+def expected_strategy(options: RecordOptions) -> StrategyConfig:
+    """Return the strategy of this recording as the converter will read it.
+
+    Raises:
+        BadConfig: names of arms and cameras collide, or a rate is out of bounds.
+    """
+    return decode_strategy(strategy_document(options, preset="medium"), place="command line")
+
+
+def expected_info(options: RecordOptions, *, codec: str | None = None) -> Info:
+    """Return the info.json that a dataset of this recording would have, to compare with one that is there.
+
+    Args:
+        options: the recording.
+        codec: of the videos; None: that of the options.
+    """
+    fps = options.dataset.fps
+    plans = arm_plans(options.robot, kind="robot")
+    names = [name for plan in plans for name in joint_names(plan)]
+    chunk = (_CHUNK_SIZE,) if options.dataset.strategy == "chunking" else ()
+    joints = {
+        "action": Feature(dtype="float32", shape=(*chunk, len(names)), names=names),
+        "observation.state": Feature(dtype="float32", shape=(len(names),), names=names),
+    }
+    videos = {
+        layout.camera_key(name): video_feature(
+            height=camera.height,
+            width=camera.width,
+            fps=fps,
+            codec=codec or CODECS[options.dataset.vcodec],
+            pix_fmt=_PIX_FMT,
+        )
+        for name, camera in options.cameras.items()
+    }
+    return empty_info(robot_type=options.robot.type, fps=fps, features={**joints, **videos})
+
+
+def video_codec(info: Info) -> str | None:
+    """Return the codec of a dataset's videos, None where it does not say one that we write."""
+    found = {info.features[key].video_info("video.codec") for key in info.video_keys}
+    return CODECS.get(found.pop()) if len(found) == 1 else None

@@ -1,0 +1,57 @@
+"""What a recording tells the converter: arms, cameras and names as LeRobot has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from services.recorder.recipe import expected_info, expected_strategy, strategy_overrides, video_codec
+from shared.config import load_strategy
+from shared.lerobot.info import decoded_info, encoded_info
+from tests.services.recorder.arrangements import options
+
+ROOT = Path(__file__).parents[3]
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+NAMES = [f"{side}_{joint}.pos" for side in ("left", "right") for joint in JOINTS]
+
+
+def test_the_overrides_fit_every_strategy_file_of_the_repository() -> None:
+    for path in sorted((ROOT / "config" / "strategies").glob("*.yaml")):
+        found = load_strategy(path, {}, strategy_overrides(options()))
+
+        assert [arm.name for arm in found.robot.arms] == ["left_slave", "right_slave", "left_master", "right_master"]
+        assert (found.base_camera.name, found.fps, found.alignment.timeline) == ("left", 30, "uniform")
+
+
+def test_features_are_named_and_laid_out_as_lerobot_records_them() -> None:
+    info = expected_info(options())
+
+    assert list(info.columns)[:2] == ["action", "observation.state"]
+    assert info.features["action"].names == info.features["observation.state"].names == NAMES
+    assert info.features["action"].shape == (12,)
+    assert info.features["observation.images.front"].shape == (240, 320, 3)
+    assert (info.robot_type, info.fps) == ("bi_so100_follower", 30)
+
+
+def test_chunks_of_actions_are_expected_where_they_are_asked_for() -> None:
+    assert expected_info(options(dataset__strategy="chunking")).features["action"].shape == (10, 12)
+    assert expected_strategy(options(dataset__strategy="chunking")).alignment.chunk_size == 10
+
+
+def test_a_single_arm_has_names_without_a_side() -> None:
+    single = options(
+        robot__type="so101_follower", robot__port="/dev/f", robot__left_arm_port=None, robot__right_arm_port=None,
+        teleop__type="so101_leader", teleop__port="/dev/l", teleop__left_arm_port=None, teleop__right_arm_port=None,
+    )  # fmt: skip
+
+    assert [arm.name for arm in expected_strategy(single).robot.arms] == ["slave", "master"]
+    assert expected_info(single).features["action"].names == [f"{joint}.pos" for joint in JOINTS]
+
+
+def test_an_existing_dataset_keeps_its_codec() -> None:
+    existing = decoded_info(encoded_info(expected_info(options(dataset__vcodec="libsvtav1"))), place="info.json")
+
+    assert video_codec(existing) == "av1"
+    assert strategy_overrides(options(), codec=video_codec(existing))["video"]["codec"] == "av1"
+    assert msgspec.json.encode(strategy_overrides(options()))
