@@ -29,6 +29,8 @@ PURE_FILES = {
     "services/recorder/robots/packets.py",
     "services/recorder/robots/registers.py",
     "services/recorder/robots/transactions.py",
+    "services/recorder/saving/episode.py",
+    "services/recorder/saving/news.py",
     "services/recorder/simulation/faults.py",
     "services/recorder/simulation/line.py",
     "services/recorder/simulation/servo.py",
@@ -53,6 +55,7 @@ PURE_FILES = {
     "shared/lerobot/stats.py",
     "shared/message.py",
     "shared/retired.py",
+    "shared/revision.py",
     "shared/settings.py",
     "shared/store_object.py",
     "shared/verdict.py",
@@ -75,7 +78,8 @@ DOORS = {
     "pyarrow": {
         "services/converter/raw.py": "raw parquet is read here",
         "shared/lerobot/tables.py": "dataset parquet is read and written here",
-        "cli/simulation.py": "the simulated robot writes raw parquet, which no service does",
+        "services/recorder/saving/writer.py": "raw parquet is written here",
+        "cli/simulation.py": "the simulated robot writes raw parquet without a recorder",
     },
     "av": {
         "services/converter/video.py": "JPEG to video",

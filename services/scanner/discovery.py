@@ -9,7 +9,6 @@ The next scan may skip what lies before the first episode that is not ready: tha
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import AsyncIterator
 
@@ -17,6 +16,7 @@ import msgspec
 
 from shared.episode import frame_timestamp_us
 from shared.events import NAME_PATTERN
+from shared.revision import Revision
 from shared.store_object import ObjectInfo
 
 _NAME = re.compile(NAME_PATTERN)
@@ -90,14 +90,13 @@ class _Growing:
         self.newest_s = float("-inf")
         self.joints: set[str] = set()
         self.cameras: set[str] = set()
-        self.content = hashlib.sha256()
+        self.content = Revision()
 
     def add(self, info: ObjectInfo, tail: str, wanted: Wanted) -> None:
         """Count one object; ``tail`` is its path below the episode."""
         self.num_files += 1
         self.newest_s = max(self.newest_s, info.modified_s)
-        mark = info.etag or f"{info.modified_s:.6f}"
-        self.content.update(f"{tail}\0{info.size_bytes}\0{mark}\n".encode())
+        self.content.add(info, tail)
         kind, _, rest = tail.partition("/")
         if kind == "joints" and rest in wanted.arm_files and info.size_bytes > 0:
             self.joints.add(rest)
@@ -111,7 +110,7 @@ class _Growing:
         return Found(
             episode_id=self.episode_id,
             num_files=self.num_files,
-            revision=self.content.hexdigest()[:16],
+            revision=self.content.text,
             missing=tuple(self._missing(wanted)),
             settles_in_s=max(0.0, wanted.settle_s - age_s) if age_s < wanted.settle_s else 0.0,
             folder=self.folder,

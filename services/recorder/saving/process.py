@@ -1,0 +1,141 @@
+"""The life of the saver's process: takes episodes from its parent, saves them one by one, delivers them beside that.
+
+It ends when its parent closes the pipe or dies: the episodes it has in hand are saved first, what is not delivered yet waits
+in the outbox for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from services.recorder.saving import channel, writer
+from services.recorder.saving.delivery import Delivery, raw_place
+from services.recorder.saving.episode import FinishedEpisode
+from services.recorder.saving.news import FromSaver, Lost, Ready, Saved, Unsaved
+from services.recorder.saving.outbox import Outbox
+from shared import logs
+from shared.entry import Loaded
+from shared.errors import Rejected, Retryable
+from shared.events import EpisodeReady
+
+_log = logs.logger("saver")
+
+SYNC_INTERVAL_S = 2.0
+ORPHANED_SIGNAL = signal.SIGUSR1
+"""Sent by the kernel when the parent died: another of its children may have inherited our pipe and keep it open."""
+
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+
+Request = tuple[FinishedEpisode, str]
+
+
+class SaverProcess:
+    """One run of the saver.
+
+    Args:
+        outbox: the recorder's folder.
+        delivery: takes what is saved.
+        tell: takes the news.
+    """
+
+    def __init__(self, outbox: Outbox, delivery: Delivery, tell: Callable[[FromSaver], None]) -> None:
+        self._outbox = outbox
+        self._delivery = delivery
+        self._tell = tell
+
+    async def run(self, reader: asyncio.StreamReader) -> None:
+        """Save and deliver until the reader ends."""
+        for parcel in await asyncio.to_thread(self._outbox.parcels):
+            self._delivery.add(parcel)
+        await asyncio.to_thread(writer.warm_up)
+        self._tell(Ready())
+        requests: asyncio.Queue[Request | None] = asyncio.Queue()
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(self._delivery.run()), group.create_task(self._sync_ahead())]
+            group.create_task(_read(reader, requests))
+            while (request := await requests.get()) is not None:
+                await self._save(*request)
+            for task in beside:
+                task.cancel()
+
+    async def _save(self, finished: FinishedEpisode, nonce: str) -> None:
+        """Save an episode, however long the disk has no room for it."""
+        episode_id = finished.event.episode_id
+        pause_s, is_told = _FIRST_PAUSE_S, False
+        while True:
+            started_s = time.monotonic()
+            try:
+                parcel, num_bytes = await asyncio.to_thread(self._outbox.save, finished, nonce)
+            except Rejected as error:
+                self._tell(Lost(episode_id=episode_id, sentence=str(error)))
+                return
+            except Retryable as error:
+                if not is_told:
+                    self._tell(Unsaved(episode_id=episode_id, sentence=str(error)))
+                    is_told = True
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                duration_s = round(time.monotonic() - started_s, 4)
+                # Counted before it is reported, so that it waits somewhere at any time; delivered after we return to the loop.
+                self._delivery.add(parcel)
+                self._tell(Saved(episode_id=episode_id, num_bytes=num_bytes, duration_s=duration_s))
+                return
+
+    async def _sync_ahead(self) -> None:
+        while True:
+            await asyncio.sleep(SYNC_INTERVAL_S)
+            await asyncio.to_thread(self._outbox.sync_ahead)
+
+
+async def serve(loaded: Loaded, folder: Path, *, source: str, is_first: bool, descriptors: tuple[int, int]) -> None:
+    """Run the saver on two pipes until the first one ends.
+
+    Args:
+        loaded: the configuration.
+        folder: the recorder's.
+        source: under which name it records.
+        is_first: remove what an earlier recorder was recording.
+        descriptors: of the pipe from the parent and of the one to it.
+
+    Raises:
+        BadConfig, BadEvent: the source has no place to record to.
+        DiskFull, Refused, StoreUnavailable: the folder cannot be used.
+    """
+    reading, telling = descriptors
+
+    def tell(news: FromSaver) -> None:
+        try:
+            channel.send_news(telling, news)
+        except BrokenPipeError:
+            _log.info("saver.orphaned")  # the work in hand goes on, nobody needs to hear of it
+
+    raw_place(loaded.places(), EpisodeReady(episode_id="check", source=source))
+    outbox = Outbox(folder)
+    try:
+        for removed in outbox.sweep() if is_first else []:
+            tell(removed)
+        await SaverProcess(outbox, Delivery(loaded, outbox, tell), tell).run(await _pipe(reading))
+    finally:
+        outbox.close()
+
+
+async def _read(reader: asyncio.StreamReader, requests: asyncio.Queue[Request | None]) -> None:
+    request: Request | None = None
+    while (request := await channel.receive_request(reader)) is not None:
+        requests.put_nowait(request)
+    requests.put_nowait(None)
+
+
+async def _pipe(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(ORPHANED_SIGNAL, reader.feed_eof)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb"))
+    return reader

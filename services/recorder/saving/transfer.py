@@ -1,0 +1,134 @@
+"""A raw episode goes from the outbox to its place in the store, and can be told from another one of the same name there.
+
+Into a folder of the same file system by one rename, into another one by a copy that appears at once; into a bucket images
+first and ``joints/metadata.json`` last. Whoever starts again after any step finds out by that file's nonce how far it came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from shared.episode import METADATA_FILE
+from shared.errors import Refused
+from shared.folder_copy import copy_folder, file_sizes
+from shared.places import Place
+from shared.revision import Revision
+from shared.store_file import sync_folder, translated
+from shared.store_object import Store
+
+METADATA_KEY = f"joints/{METADATA_FILE}"
+_IN_FLIGHT = 64
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    """What tells two recordings apart in ``joints/metadata.json``."""
+
+    nonce: str | None = None
+
+
+async def transfer(store: Store, place: Place, *, raw: Path, nonce: str) -> None:
+    """Bring a raw episode to its place; what an earlier try has brought stays.
+
+    Args:
+        store: opened at the place's root.
+        place: the episode's own folder.
+        raw: where it lies on this host; it may be gone if an earlier try has moved it.
+        nonce: of the recording.
+
+    Raises:
+        Refused: another episode lies there, this one is gone, or the store does not take it.
+        StoreUnavailable, DiskFull: try again later.
+    """
+    folder = store.local_path(place.prefix)
+    if folder is not None and await asyncio.to_thread(_moved, raw, folder):
+        return
+    found = await store.head(f"{place.prefix}{METADATA_KEY}")
+    if found is not None:
+        if await _nonce_there(store, place) != nonce:
+            raise Refused(f"{place.uri} holds another episode of that name: record under another name, or move that one away")
+        return
+    if not await asyncio.to_thread(raw.is_dir):
+        raise Refused(f"{raw} is gone and {place.uri} does not hold it: was it moved away by hand?")
+    if folder is not None:
+        await asyncio.to_thread(_appeared, raw, folder)
+    else:
+        await _sent(store, place, raw)
+
+
+async def revision(store: Store, place: Place) -> str:
+    """Return the revision of the episode at ``place``, as the scanner computes it.
+
+    Raises:
+        StoreUnavailable, Refused: see ``Store``.
+    """
+    growing = Revision()
+    async for info in store.list(place.prefix):
+        growing.add(info, info.key.removeprefix(place.prefix))
+    return growing.text
+
+
+def _moved(raw: Path, folder: Path) -> bool:
+    """Rename the episode to its place; False where that is not possible."""
+    with translated(str(folder)):
+        if folder.exists() or not raw.is_dir():
+            return False
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            raw.rename(folder)
+        except OSError as error:
+            if error.errno in {errno.EXDEV, errno.ENOTEMPTY, errno.EEXIST}:
+                return False
+            raise
+        # The event must never reach the disk of a server before this name is on ours.
+        sync_folder(folder.parent)
+        sync_folder(raw.parent)
+        return True
+
+
+def _appeared(raw: Path, folder: Path) -> None:
+    with translated(str(folder)):
+        if folder.exists():
+            raise Refused(f"{folder} is there already and is no complete episode: move it away, then start again")
+        copy_folder(raw, sizes=file_sizes(raw), folder=folder)
+
+
+async def _nonce_there(store: Store, place: Place) -> str | None:
+    try:
+        return msgspec.json.decode(await store.get_bytes(f"{place.prefix}{METADATA_KEY}"), type=_Mark).nonce
+    except msgspec.DecodeError:
+        return None
+
+
+async def _sent(store: Store, place: Place, raw: Path) -> None:
+    with translated(str(raw)):
+        sizes = await asyncio.to_thread(file_sizes, raw)
+    existing = {info.key.removeprefix(place.prefix): info.size_bytes async for info in store.list(place.prefix)}
+    foreign = sorted(existing.keys() - sizes.keys())
+    if foreign:
+        raise Refused(f"{place.uri} holds {foreign[0]}, which is no part of this episode: record under another name, or move it away")
+    images = iter(_missing_images(sizes, existing))
+
+    async def send() -> None:
+        for name in images:
+            await store.put(raw / name, f"{place.prefix}{name}")
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_IN_FLIGHT):
+                group.create_task(send())
+    except BaseExceptionGroup as errors:
+        # One cause is enough, and what it is decides whether the episode is tried again.
+        raise errors.exceptions[0] from None
+    # Few and small, and a size may agree by chance: sent in any case, the file that makes the episode complete at the end.
+    joints = sorted(name for name in sizes if not name.startswith("images/") and name != METADATA_KEY)
+    for name in (*joints, METADATA_KEY):
+        await store.put(raw / name, f"{place.prefix}{name}")
+
+
+def _missing_images(sizes: Mapping[str, int], existing: Mapping[str, int]) -> Iterator[str]:
+    return (name for name, size_bytes in sizes.items() if name.startswith("images/") and existing.get(name) != size_bytes)
