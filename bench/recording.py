@@ -26,6 +26,7 @@ import psutil
 from services.recorder.clock import Clock
 from services.recorder.control import ControlLoop, reachable_rate
 from services.recorder.joints import JointRecording
+from services.recorder.priority import real_time_priority
 from services.recorder.robots.models import RobotOptions
 from services.recorder.robots.robot import Robot, connected_robot
 from services.recorder.ticker import ticking
@@ -44,6 +45,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     empty: EmptyLoop
     core_shares: dict[str, float]
     end_ms: float
+    is_real_time: bool
     problems: list[str]
 
 
@@ -105,7 +107,7 @@ async def _empty_ticks(connection: Connection) -> EmptyLoop:
     is_over = asyncio.Event()
     connection.recv()
     asyncio.get_running_loop().add_reader(connection.fileno(), is_over.set)
-    with ticking(rate_hz=RATE_HZ, on_tick=counts.add):
+    with real_time_priority(), ticking(rate_hz=RATE_HZ, on_tick=counts.add):
         await is_over.wait()
     return EmptyLoop(
         num_ticks=counts.num_ticks,
@@ -130,6 +132,7 @@ async def measured(folder: Path, *, seconds: float) -> Measured:
         loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=problems.append)
         driving = asyncio.create_task(loop.run())
         await asyncio.sleep(_SETTLING_S)  # the followers come to where the leaders are
+        is_real_time = loop.status.is_real_time
         before = {name: _core_s(process) for name, process in processes.items()}
         own_end.send(None)
         loop.begin()
@@ -143,7 +146,7 @@ async def measured(folder: Path, *, seconds: float) -> Measured:
         await asyncio.wait({driving})
         found = await asyncio.to_thread(own_end.recv)
         empty.join()
-    return Measured(joints=joints, empty=found, core_shares=shares, end_ms=end_ms, problems=problems)
+    return Measured(joints=joints, empty=found, core_shares=shares, end_ms=end_ms, is_real_time=is_real_time, problems=problems)
 
 
 def _core_s(process: psutil.Process) -> float:
@@ -169,7 +172,8 @@ def show(found: Measured) -> None:
     """Print one line a figure."""
     report = found.joints.report
     load = ", ".join(f"{one:.2f}" for one in psutil.getloadavg())
-    print(f"recording: {report.measured_rate_hz:.2f} Hz measured, {report.wanted_rate_hz:g} wanted, load of the machine {load}")
+    priority = "real-time priority" if found.is_real_time else "no real-time priority"
+    print(f"recording: {report.measured_rate_hz:.2f} Hz measured, {report.wanted_rate_hz:g} wanted, {priority}, load of the machine {load}")
     print(f"recording: ticks: {_ticks_text(report)} (wanted at most 0.1 %)")
     print(f"recording: an empty loop meanwhile: {_ticks_text(found.empty)}")
     p50, p99, last = np.percentile(_spacing_us(found.joints), [50, 99, 100])

@@ -67,10 +67,12 @@ def command(
 async def _simulated(
     faults: Any, *, json_path: Path | None, calibration_dir: Path | None, robot_id: str, is_calibrated: bool, is_hand_moved: bool | None
 ) -> None:
+    from services.recorder.priority import real_time_priority  # noqa: PLC0415
     from services.recorder.simulation.robot import simulated_robot  # noqa: PLC0415
 
     stopping = asyncio.Event()
-    with stopped_by_signals(stopping), simulated_robot(faults, is_calibrated=is_calibrated, is_hand_moved=is_hand_moved) as robot:
+    simulated = simulated_robot(faults, is_calibrated=is_calibrated, is_hand_moved=is_hand_moved)
+    with stopped_by_signals(stopping), real_time_priority(), simulated as robot:  # real servos wait for no other program either
         for name, path in robot.ports.items():
             click.echo(f"{name:15}{path}")
         for line in _advice(robot.ports, calibration_dir=calibration_dir, robot_id=robot_id):

@@ -23,6 +23,7 @@ import msgspec
 from services.recorder.clock import Clock
 from services.recorder.joints import JointRecording
 from services.recorder.links import ArmLink, Patience, Side
+from services.recorder.priority import real_time_priority
 from services.recorder.robots.arm import Arm
 from services.recorder.robots.errors import RobotRefused
 from services.recorder.robots.robot import Robot
@@ -47,14 +48,18 @@ class ControlStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rate_hz: samples of the slowest arm in the last whole second; 0 before the first.
         late_share: of the ticks of that second, those given up or more than a period late.
-        bus_errors_by_arm: since the loop was made.
+        num_samples_by_arm: since the loop was made.
+        bus_errors_by_arm: the same.
         silent_arms: arms that have been reported and do not answer yet.
+        is_real_time: the system lets the loop go before other programs.
     """
 
     rate_hz: float = 0.0
     late_share: float = 0.0
+    num_samples_by_arm: dict[str, int]
     bus_errors_by_arm: dict[str, int]
     silent_arms: tuple[str, ...] = ()
+    is_real_time: bool = False
 
 
 class ControlLoop:
@@ -99,6 +104,7 @@ class ControlLoop:
         self._links = [link for side in self._sides for link in (side.follower, side.leader)]
         self._waiting: list[asyncio.Future[None]] = []
         self._tick_index = 0
+        self._is_real_time = False
         self._episode: EpisodeTracks | None = None
         self._second = LastSecond(self._links, period_ns=round(NS_PER_S / rate_hz))
 
@@ -108,7 +114,8 @@ class ControlLoop:
         Raises:
             RobotUnreachable: an arm stayed silent for too long, or its port is gone.
         """
-        with _garbage_frozen(), ticking(rate_hz=self.rate_hz, on_tick=self._on_tick, timer_maker=self._timer_maker):
+        timer = ticking(rate_hz=self.rate_hz, on_tick=self._on_tick, timer_maker=self._timer_maker)
+        with _garbage_frozen(), real_time_priority() as self._is_real_time, timer:
             try:
                 async with asyncio.TaskGroup() as group:
                     for side in self._sides:
@@ -154,8 +161,10 @@ class ControlLoop:
         return ControlStatus(
             rate_hz=self._second.rate_hz,
             late_share=self._second.late_share,
+            num_samples_by_arm={link.name: link.num_samples for link in self._links},
             bus_errors_by_arm={link.name: link.num_errors for link in self._links},
             silent_arms=tuple(link.name for link in self._links if link.is_reported),
+            is_real_time=self._is_real_time,
         )
 
     def _on_tick(self, tick: Tick) -> None:

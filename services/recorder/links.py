@@ -29,7 +29,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     answer_s: float = 0.02
-    report_s: float = 0.1
+    report_s: float = 0.2
     silence_s: float = 2.0
 
 
