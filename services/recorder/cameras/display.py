@@ -11,6 +11,8 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from services.recorder.cameras.errors import CameraRefused, CameraUnreachable
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ class Display:
         stream = self._stream
         while (item := self._waiting.get()) is not None:
             time_us, camera, content = item
-            stream.set_time("time", timestamp=time_us / 1e6)
+            stream.set_time("time", timestamp=np.datetime64(time_us, "us"))
             if isinstance(content, bytes):
                 stream.log(f"cameras/{camera}", rerun.EncodedImage(contents=content, media_type="image/jpeg"))
                 continue

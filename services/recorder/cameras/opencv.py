@@ -148,7 +148,8 @@ def open_device(name: str, options: CameraOptions) -> VideoDevice:
         CameraRefused: it is absent, forbidden, no camera, or has another resolution or rate.
         CameraUnreachable: another program uses it, or it sends nothing.
     """
-    check_device(name, options)
+    if sys.platform == "linux":
+        check_device(name, options)
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     place = options.index_or_path if isinstance(options.index_or_path, int) else str(options.device_path)
     capture = cv2.VideoCapture(place, backend)

@@ -156,6 +156,8 @@ class Reader:
 
     def _warm_up(self, source: Source) -> None:
         self._check_size(self._first_frame(source))
+        with self._changed:
+            self._pace.add(time.monotonic())
         settled_s = time.monotonic() + self._options.warmup_s
         while time.monotonic() < settled_s and not self._closing.is_set() and self._take(source):
             pass
