@@ -33,12 +33,14 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         store: URI in place of the file's store.
         converters: how many converter processes.
         template: strategy file in place of the storage file's.
+        niceness: how far the services stand back for others on the processors, as `nice` counts.
     """
 
     config: Path | None = None
     store: str | None = None
     converters: int = 1
     template: Path | None = None
+    niceness: int = 0
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):

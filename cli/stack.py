@@ -204,6 +204,8 @@ class Stack:
         modules = {"scanner": "scanner", **dict.fromkeys(converters, "converter"), "uploader": "uploader"}
         # -P: a folder `services` where the user stands is not ours.
         prefix = [sys.executable, "-P", "-m"]
+        if self._wish.niceness:
+            prefix = ["nice", "-n", str(self._wish.niceness), *prefix]
         return {name: [*prefix, f"services.{module}", "-c", str(self.state.storage_path)] for name, module in modules.items()}
 
     async def _start_services(self, stack: AsyncExitStack) -> None:

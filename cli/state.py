@@ -148,6 +148,19 @@ class StateFolder:
                 raise Refused(f"{self.path} is in use by another `episodeflow up`: stop that one, or choose another --state") from None
             yield
 
+    def is_held(self) -> bool:
+        """Say whether another process runs a stack here."""
+        try:
+            lock = (self.path / "lock").open("r+")
+        except OSError:
+            return False
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     async def wait_for_leftovers(self) -> None:
         """Wait until the processes of an earlier stack that was killed have ended, as the kernel told them to.
 

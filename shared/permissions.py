@@ -30,6 +30,9 @@ _OWN_PERMISSIONS = "$SYS.REQ.USER.INFO"
 STATUS_SUBJECT = "episodeflow.status"
 """Services answer on ``episodeflow.status.{service}``."""
 
+RECORDER_SUBJECT = "episodeflow.recorder"
+"""Recorders are driven on ``episodeflow.recorder.{robot}.{start|stop|discard|status}``."""
+
 PROGRESS_SUBJECT = "episodeflow.progress"
 """Services tell how far they are on ``episodeflow.progress.…``, without JetStream."""
 
@@ -83,7 +86,7 @@ def users(*, stream: str, subject_by_durable: Mapping[str, str]) -> tuple[User, 
     progress = f"{PROGRESS_SUBJECT}.>"
     return (
         User(name=ADMIN),
-        _service("recorder", publish=(*announced, progress)),
+        _service("recorder", publish=(*announced, progress), subscribe=(f"{RECORDER_SUBJECT}.>",)),
         _service("scanner", publish=(*announced, progress)),
         _service(
             "converter",
@@ -94,7 +97,7 @@ def users(*, stream: str, subject_by_durable: Mapping[str, str]) -> tuple[User, 
             publish=("episode.uploaded.>", "episode.failed.>", progress, *_consuming(stream, converted), *_leasing(stream)),
             subscribe=(f"{leases_prefix(stream)}.>",),
         ),
-        _person("operator", stream=stream, publish=(*announced, *sorted(set(converted.values())))),
+        _person("operator", stream=stream, publish=(*announced, *sorted(set(converted.values())), f"{RECORDER_SUBJECT}.>")),
         _person("monitor", stream=stream, publish=()),
     )
 

@@ -9,7 +9,8 @@ over. Keys and time go in, commands come out; the shell performs them in order.
 The last episode is followed by ENDED at once. An interruption (Ctrl-C, a signal) drops the episode that is being recorded.
 With ``is_held`` an episode is kept only when its reset phase ends, so that left can still drop it there, as LeRobot does;
 otherwise it is on its way the moment it ends, and left in the reset phase says so.
-A session that is driven by hand (over the bus) starts in an endless reset phase.
+A session that is driven by hand (over the bus) starts in an endless reset phase and has no last episode: whoever drives it
+looks at ``is_complete``.
 """
 
 from __future__ import annotations
@@ -120,9 +121,9 @@ class Session:
 
     def begin(self, *, now_s: float) -> list[Command]:
         """Start the session: with the first episode, or by waiting for somebody to ask for it."""
-        if self.is_complete:
-            return self._ended([])
-        return [] if self.course.is_by_hand else self._recording(now_s)
+        if self.course.is_by_hand:
+            return []
+        return self._ended([]) if self.is_complete else self._recording(now_s)
 
     def remaining_s(self, *, now_s: float) -> float:
         """Return how long the phase still takes by itself; infinite where only a person ends it."""
@@ -142,6 +143,10 @@ class Session:
     def take_back(self) -> None:
         """Count an episode that was kept as not recorded after all: nothing can be made of it."""
         self.num_kept -= 1
+
+    def wait(self, *, now_s: float) -> None:
+        """Go back to waiting: an episode could not be begun or ended."""
+        self.phase, self._since_s = Phase.RESETTING, now_s
 
     def press(self, key: Key, *, now_s: float) -> list[Command]:
         """Take a wish."""
@@ -175,7 +180,7 @@ class Session:
         number = self.number
         self.num_kept += 1
         commands: list[Command] = [End(number)]
-        if self.is_complete:
+        if self.is_complete and not self.course.is_by_hand:
             return self._ended([*commands, Keep(number)])
         if self.course.is_held:
             self._held = number

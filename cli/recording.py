@@ -1,0 +1,194 @@
+"""What `episodeflow record` does around the recorder: servers, the person at the terminal, and the dataset in its place.
+
+With a storage file it uses the servers named there. Without one it runs its own, and does not end before every episode is in
+the dataset, or has failed with a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from cli.embedding import Wish
+from cli.joining import servers
+from cli.state import StateFolder, write_private
+from cli.terminal import Terminal
+from services.recorder.options import RecordOptions
+from services.recorder.recipe import strategy_document
+from services.recorder.recording import OWN_SOURCE, Order, Recording, chosen_source
+from services.recorder.remote import robot_token
+from shared import logs
+from shared.bus import Bus
+from shared.config import LoggingConfig
+from shared.connection import Incoming
+from shared.entry import Loaded, load
+from shared.errors import BadConfig, EpisodeflowError, Rejected
+from shared.events import EpisodeFailed, EpisodeUploaded, decode
+from shared.store_uri import parse_uri
+
+_PRESET = "veryfast"
+_NICENESS = 10
+_LOOK_EVERY_S = 0.5
+_EXIT_INTERRUPTED = 130
+
+
+class Wishes(msgspec.Struct, frozen=True):
+    """What a person at the keyboard wants: ``stopping`` ends the recording, ``leaving`` ends the waiting after it."""
+
+    stopping: asyncio.Event
+    leaving: asyncio.Event
+
+
+async def record(options: RecordOptions, *, config_path: Path | None, state_path: Path | None, environ: Mapping[str, str]) -> None:
+    """Record, and print what happens.
+
+    Args:
+        options: what to record.
+        config_path: storage file with the servers; None: our own.
+        state_path: folder for what has not gone out, and for our own servers; None: below the user's state folder.
+        environ: credentials, and where LeRobot's files lie.
+
+    Raises:
+        EpisodeflowError: one sentence.
+    """
+    state = state_path or default_state(environ)
+    logging = logs.Logging.configure(LoggingConfig(level="ERROR", format="console"), stream=sys.stderr)
+    wishes = Wishes(asyncio.Event(), asyncio.Event())
+    try:
+        with _wished(wishes), Terminal(is_spoken=options.play_sounds) as terminal:
+            if config_path is not None:
+                await _with_servers(options, config_path, state, environ, wishes, terminal)
+            else:
+                await _on_this_host(options, StateFolder(state), environ, wishes, terminal)
+    finally:
+        logging.close()
+
+
+def default_state(environ: Mapping[str, str]) -> Path:
+    """Return where this user's recorder keeps what has not gone out yet: the XDG state folder."""
+    base = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "episodeflow"
+
+
+async def _with_servers(
+    options: RecordOptions, config_path: Path, state: Path, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal
+) -> None:
+    if options.dataset.root is not None:
+        raise BadConfig(
+            "--dataset.root", "", "does not go with -c: the storage file says where datasets lie (datasets.root or datasets.folders)"
+        )
+    loaded = load(config_path, environ, service="recorder")
+    recording = Recording(_order(options, loaded, state, environ), terminal)
+    await recording.run(wishes.stopping, wishes.leaving)
+    assert recording.target is not None
+    terminal.tell(f"dataset: {recording.target.uri}")
+
+
+async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal) -> None:
+    """Run the servers here, record, and wait until every episode is in the dataset."""
+    wish = Wish(config=_storage_file(options, state), niceness=_NICENESS) if not state.is_held() else Wish()
+    async with servers(state, wish, environ, tell=terminal.tell, leaving=wishes.leaving) as config_path:
+        loaded = load(config_path, environ, service="recorder")
+        recording = Recording(_order(options, loaded, state.path, environ), terminal)
+        _check_folder(options, loaded)
+        async with AsyncExitStack() as stack:
+            bus = await stack.enter_async_context(await Bus.connect(load(config_path, environ).storage.nats, name="record"))
+            listening = await bus.connection.subscribe("episode.>", lambda incoming: _tell_outcome(incoming, recording, terminal))
+            stack.push_async_callback(listening.end, drain=False)
+            await recording.run(wishes.stopping, wishes.leaving)
+            await _in_place(recording, wishes, terminal)
+
+
+async def _in_place(recording: Recording, wishes: Wishes, terminal: Terminal) -> None:
+    """Wait until nothing that was recorded here is on its way any more, and say what the dataset has."""
+    target = await recording.look()
+    while target.num_pending and not wishes.leaving.is_set():
+        terminal.show(f"{target.num_pending} episodes are being converted (Ctrl-C leaves them for the next start)")
+        await asyncio.sleep(_LOOK_EVERY_S)  # what happens to an episode is told, but what the dataset holds is what counts
+        target = await recording.look()
+    terminal.show("")
+    if target.num_pending:
+        terminal.tell(f"{target.num_pending} episodes are not converted yet: the next `episodeflow record` or `up` goes on with them")
+    terminal.tell(f"dataset: {target.uri}: {target.summary}")
+
+
+def _order(options: RecordOptions, loaded: Loaded, state: Path, environ: Mapping[str, str]) -> Order:
+    folder = state / "recorder" / robot_token(options.robot.id or options.robot.type)
+    return Order(options=options, loaded=loaded, source=chosen_source(options, loaded), folder=folder, environ=environ)
+
+
+def _storage_file(options: RecordOptions, state: StateFolder) -> Path:
+    """Write the files of a laptop with one robot, and return the storage file."""
+    state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    template, config = state.path / "record_strategy.yaml", state.path / "record_storage.yaml"
+    write_private(template, msgspec.yaml.encode(strategy_document(options, preset=_PRESET)))
+    dataset = options.dataset
+    folders = {dataset.repo_id: str(Path(dataset.root).expanduser().absolute())} if dataset.root else {}
+    document = {
+        "sources": [OWN_SOURCE],
+        "datasets": {"folders": folders},
+        "conversion": {"config_template": str(template)},
+        "redis": {"max_workers": 1},
+    }
+    write_private(config, msgspec.yaml.encode(document))
+    return config
+
+
+def _check_folder(options: RecordOptions, loaded: Loaded) -> None:
+    """Refuse another folder than the one in which running servers would put the dataset."""
+    if options.dataset.root is None:
+        return
+    wanted = Path(options.dataset.root).expanduser().absolute()
+    place = loaded.places().dataset(options.dataset.repo_id)
+    if Path(parse_uri(place.uri).root) != wanted:
+        raise Rejected(f"--dataset.root={options.dataset.root}: the servers that run here put {options.dataset.repo_id} into {place.uri}")
+
+
+def _tell_outcome(incoming: Incoming, recording: Recording, terminal: Terminal) -> None:
+    """Say what became of an episode of this run."""
+    try:
+        if incoming.subject.startswith("episode.uploaded."):
+            uploaded = decode(incoming.body, EpisodeUploaded)
+            if uploaded.episode_id in recording.kept:
+                index = "" if uploaded.episode_index is None else f" as episode {uploaded.episode_index}"
+                terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames)")
+        elif incoming.subject.startswith("episode.failed."):
+            failed = decode(incoming.body, EpisodeFailed)
+            if failed.episode_id in recording.kept:
+                terminal.say(f"{failed.episode_id} failed in the {failed.stage}: {failed.error}")
+    except EpisodeflowError as error:
+        terminal.tell(f"an event on the bus cannot be read: {error}")
+
+
+@contextmanager
+def _wished(wishes: Wishes) -> Iterator[None]:
+    """Inside the block, let the first Ctrl-C end the recording, the second one the waiting, and the third the process.
+
+    A connection that breaks (SIGHUP) must not leave a robot under torque: it ends recording and waiting in good order.
+    """
+    loop = asyncio.get_running_loop()
+
+    def on_interrupt() -> None:
+        if wishes.leaving.is_set():
+            os._exit(_EXIT_INTERRUPTED)
+        (wishes.leaving if wishes.stopping.is_set() else wishes.stopping).set()
+
+    def on_hang_up() -> None:
+        wishes.stopping.set()
+        wishes.leaving.set()
+
+    handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_interrupt, signal.SIGHUP: on_hang_up}
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)

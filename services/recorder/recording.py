@@ -1,0 +1,399 @@
+"""The story of a recording: look at the dataset, open everything, run the session, release the arms, bring everything out.
+
+Nothing moves before every check has passed. What a session asks for is performed in its order; saving goes on beside the next
+episode, in a process of its own. The arms are released before anything is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+
+from services.recorder.cameras.process import Cameras, running_cameras
+from services.recorder.cameras.reports import CameraProblem
+from services.recorder.clock import Clock
+from services.recorder.console import Console
+from services.recorder.control import ControlLoop, reachable_rate
+from services.recorder.options import RecordOptions, notices
+from services.recorder.recipe import expected_strategy
+from services.recorder.robots.robot import connected_robot
+from services.recorder.room import check_room
+from services.recorder.saver import Saver, running_saver
+from services.recorder.saving.news import SaverNews
+from services.recorder.saving.outbox import recorded_episodes
+from services.recorder.session import Begin, Command, Course, Cue, Drop, End, Keep, Key, Phase, Session
+from services.recorder.take import Take, Taker
+from services.recorder.target import Target, check_target, find_target
+from services.recorder.wording import RecorderStatus, news_text, status_line, take_text
+from shared.config import source_configs
+from shared.entry import Loaded
+from shared.errors import BadConfig, EpisodeflowError, Refused
+from shared.ledger import Ledger
+from shared.store import StorePool
+
+_SHOWN_EVERY_S = 0.1
+_ROUNDS_PER_LINE = 5
+
+OWN_SOURCE = "robot"
+"""The source of a laptop with one robot; taken where several are configured and nobody chose."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be recorded, and where everything is.
+
+    Attributes:
+        options: what was asked for.
+        loaded: the configuration of bus, store and ledger.
+        source: under which name episodes are published.
+        folder: of the recorder: what is being recorded, and what has not gone out yet.
+        environ: where LeRobot's calibration files lie.
+        is_by_hand: somebody asks for each episode.
+    """
+
+    options: RecordOptions
+    loaded: Loaded
+    source: str
+    folder: Path
+    environ: Mapping[str, str]
+    is_by_hand: bool = False
+
+
+class Recording:
+    """One run of the recorder; ``run`` does it.
+
+    Args:
+        order: what is to be recorded.
+        console: the person at the robot.
+    """
+
+    def __init__(self, order: Order, console: Console) -> None:
+        self.kept: list[str] = []
+        self.target: Target | None = None
+        self._order = order
+        self._console = console
+        self._session: Session | None = None
+        self._taker: Taker | None = None
+        self._loop: ControlLoop | None = None
+        self._cameras: Cameras | None = None
+        self._saver: Saver | None = None
+        self._ended: Take | None = None
+        self._keys: asyncio.Queue[tuple[Key, asyncio.Future[None] | None]] = asyncio.Queue()
+        self._saving: set[asyncio.Task[None]] = set()
+        self._problems: dict[str, str] = {}
+
+    async def run(self, stopping: asyncio.Event, leaving: asyncio.Event) -> None:
+        """Record until the session is over, and wait until everything has gone out.
+
+        Args:
+            stopping: set to end the session.
+            leaving: set when nobody wants to wait any more.
+
+        Raises:
+            EpisodeflowError: one sentence; before anything moves where a check can tell.
+        """
+        order, tell = self._order, self._console.tell
+        expected_strategy(order.options)
+        for notice in notices(order.options):
+            tell(f"notice: {notice}")
+        async with AsyncExitStack() as stack:
+            target = await self.look()
+            check_target(order.options, target)
+            if target.is_remembered:
+                tell(f"{target.uri} cannot be asked now; going by what was seen last: {target.summary}")
+            if order.options.dataset.resume:
+                tell(f"Dataset resumed: {target.uri}: {target.summary}")
+            self._check_room()
+            running = running_saver(order.folder, config_path=order.loaded.path, source=order.source, on_progress=self._tell_news)
+            self._saver = await stack.enter_async_context(running)
+            if target.num_there >= order.options.dataset.num_episodes and not order.is_by_hand:
+                tell(
+                    f"{target.num_there} of {order.options.dataset.num_episodes} episodes are there: nothing to record; "
+                    "raise --dataset.num_episodes to record more"
+                )
+                await self._gone_out(leaving)
+                return
+            try:
+                await self._recorded(target, stopping)
+            except EpisodeflowError:
+                self._console.say("The recording ends early")
+                raise
+            finally:
+                await self._gone_out(leaving)
+
+    async def look(self) -> Target:
+        """Return what the dataset holds now, and what is on its way to it.
+
+        Raises:
+            BadDataset: something else lies there.
+            Refused, BadConfig: the store may not be read.
+        """
+        order, repo_id = self._order, self._order.options.dataset.repo_id
+        storage = order.loaded.storage
+        place = order.loaded.places().dataset(repo_id)
+        recorded = await asyncio.to_thread(recorded_episodes, order.folder, repo_id)
+        async with StorePool(storage.bos) as stores, Ledger(storage.redis) as ledger:
+            target = await find_target(place, recorded, stores=stores, ledger=ledger, folder=order.folder, repo_id=repo_id)
+        self.target = target
+        return target
+
+    def press(self, key: Key) -> None:
+        """Press a key, as the person at the robot does."""
+        self._keys.put_nowait((key, None))
+
+    async def ask(self, key: Key) -> None:
+        """Press a key, and return once everything that follows from it has been done.
+
+        Raises:
+            Refused: no session is running.
+            DiskFull, CameraUnreachable: an episode could not be begun or ended.
+        """
+        if self._session is None or self._session.phase is Phase.ENDED:
+            raise Refused(f"the recorder is {self.status().phase}, expected it to be waiting or recording: ask again when it is")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._keys.put_nowait((key, done))
+        await done
+
+    def set_task(self, task: str) -> None:
+        """Give the episodes from the next one on another instruction."""
+        if self._taker:
+            self._taker.task = task
+
+    def status(self) -> RecorderStatus:
+        """Return what is going on."""
+        dataset, now_s = self._order.options.dataset, time.monotonic()
+        session, cameras = self._session, self._cameras.status if self._cameras else {}
+        return RecorderStatus(
+            phase=self._phase(session),
+            episode=session.number if session else 0,
+            num_episodes=dataset.num_episodes,
+            dataset=dataset.repo_id,
+            task=self._taker.task if self._taker else dataset.single_task,
+            elapsed_s=round(session.elapsed_s(now_s=now_s), 3) if session else 0.0,
+            num_waiting=self._num_waiting,
+            rate_hz=round(self._loop.status.rate_hz, 1) if self._loop else 0.0,
+            cameras={name: round(status.fps, 1) for name, status in cameras.items()},
+            problems=tuple(self._problems.values()),
+        )
+
+    def _phase(self, session: Session | None) -> str:
+        if session is None:
+            return "starting"
+        is_idle = session.phase is Phase.RESETTING and self._order.is_by_hand
+        return "waiting" if is_idle else session.phase.value
+
+    def _check_room(self) -> None:
+        check_room(self._order.folder, needed_bytes=self._order.options.episode_bytes)
+
+    # --- the session ----------------------------------------------------------------------------------
+
+    async def _recorded(self, target: Target, stopping: asyncio.Event) -> None:
+        order, clock = self._order, Clock.started()
+        options = order.options
+        async with AsyncExitStack() as hands:
+            opened = running_cameras(options.cameras, clock=clock, display=options.display, on_problem=self._on_camera)
+            self._cameras = await hands.enter_async_context(opened)
+            robot = await hands.enter_async_context(connected_robot(options.robot, kind="robot", environ=order.environ))
+            teleop = await hands.enter_async_context(connected_robot(options.teleop, kind="teleop", environ=order.environ))
+            rate_hz, slower = await reachable_rate(robot, teleop, wanted_hz=options.control_rate_hz)
+            if slower:
+                self._console.tell(slower)
+            loop = self._loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=self._on_arm)
+            self._taker = Taker(
+                options=options,
+                source=order.source,
+                codec=target.codec,
+                folder=order.folder,
+                clock=clock,
+                loop=loop,
+                cameras=self._cameras,
+            )
+            await self._driven(loop, self._course(target), clock, stopping)
+        self._loop = self._cameras = None
+
+    def _course(self, target: Target) -> Course:
+        dataset = self._order.options.dataset
+        return Course(
+            num_there=target.num_there,
+            num_wanted=dataset.num_episodes,
+            episode_time_s=dataset.episode_time_s,
+            reset_time_s=math.inf if self._order.is_by_hand else dataset.reset_time_s,
+            is_held=self._order.options.hold_during_reset,
+            is_by_hand=self._order.is_by_hand,
+        )
+
+    async def _driven(self, loop: ControlLoop, course: Course, clock: Clock, stopping: asyncio.Event) -> None:
+        """Run the session while the leaders drive the followers; whichever ends first ends both."""
+        session = self._session = Session(course, now_s=time.monotonic())
+        driving = asyncio.create_task(loop.run())
+        helping = [asyncio.create_task(each) for each in (self._listen(), self._interrupt(stopping), self._show(session, clock))]
+        conducting = asyncio.create_task(self._conduct(session))
+        try:
+            await asyncio.wait({driving, conducting}, return_when=asyncio.FIRST_COMPLETED)
+            if driving.done() and not conducting.done():
+                # The arms are gone: what was recorded up to now is kept.
+                self.press(Key.STOP)
+                await conducting
+                driving.result()
+            await conducting
+        finally:
+            for task in (*helping, driving, conducting):
+                task.cancel()
+            await asyncio.gather(*helping, driving, conducting, return_exceptions=True)
+
+    async def _conduct(self, session: Session) -> None:
+        """Perform what the session asks for, until it is over."""
+        await self._perform(session, session.begin(now_s=time.monotonic()))
+        while session.phase is not Phase.ENDED:
+            remaining_s = session.remaining_s(now_s=time.monotonic())
+            done: asyncio.Future[None] | None = None
+            try:
+                async with asyncio.timeout(remaining_s if remaining_s < math.inf else None):
+                    key, done = await self._keys.get()
+                commands = session.press(key, now_s=time.monotonic())
+            except TimeoutError:
+                commands = session.advance(now_s=time.monotonic())
+            await self._answered(session, commands, done)
+
+    async def _answered(self, session: Session, commands: Sequence[Command], done: asyncio.Future[None] | None) -> None:
+        """Perform commands for somebody who waits for them: what goes wrong is their answer, and the session goes on."""
+        if done is None:
+            await self._perform(session, commands)
+            return
+        try:
+            await self._perform(session, commands)
+        except EpisodeflowError as error:
+            session.wait(now_s=time.monotonic())
+            if not done.cancelled():
+                done.set_exception(error)
+        else:
+            if not done.cancelled():
+                done.set_result(None)
+
+    async def _perform(self, session: Session, commands: Sequence[Command]) -> None:
+        assert self._taker is not None
+        for command in commands:
+            match command:
+                case Cue(text):
+                    self._console.say(text)
+                case Begin(number):
+                    self._check_room()
+                    await self._taker.begin()
+                case End(number):
+                    self._ended = await self._taker.end(number)
+                case Keep(number):
+                    self._keep(session, self._taken(number))
+                case Drop(number):
+                    await self._taker.forget(self._taken(number))
+
+    def _taken(self, number: int) -> Take:
+        assert self._ended is not None
+        assert self._ended.number == number
+        return self._ended
+
+    def _keep(self, session: Session, take: Take) -> None:
+        """Hand an episode over to the saver; the next one does not wait for it."""
+        assert self._taker is not None
+        if take.missing:
+            self._console.say(f"Episode {take.number} cannot be used, {take.missing}: it is not kept")
+            session.take_back()
+            task = asyncio.create_task(self._taker.forget(take))
+        else:
+            for problem in take.problems:
+                self._console.tell(f"Episode {take.number} is marked: {problem}")
+            self._console.tell(f"Episode {take.number} submitted for saving ({take_text(take)})")
+            self.kept.append(take.event.episode_id)
+            task = asyncio.create_task(self._save(take))
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _save(self, take: Take) -> None:
+        assert self._saver is not None
+        assert self._taker is not None
+        try:
+            await self._saver.save(self._taker.finished(take))
+        except EpisodeflowError as error:
+            self._console.say(f"Episode {take.number} is not saved: {error}")
+
+    # --- what comes in meanwhile ----------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        while True:
+            self.press(await self._console.key())
+
+    async def _interrupt(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self.press(Key.INTERRUPT)
+
+    async def _show(self, session: Session, clock: Clock) -> None:
+        """Keep the status line and the display up to date."""
+        assert self._loop is not None
+        assert self._cameras is not None
+        for count in itertools.count():
+            await asyncio.sleep(_SHOWN_EVERY_S)
+            if count % _ROUNDS_PER_LINE == 0:
+                self._console.show(status_line(self.status(), remaining_s=session.remaining_s(now_s=time.monotonic())))
+            if self._order.options.display is not None:
+                positions = self._loop.positions
+                joints = {f"leader.{name}": value for name, value in positions.leader.items()}
+                self._cameras.show(joints | {f"follower.{name}": value for name, value in positions.follower.items()}, clock.now_us())
+
+    def _on_camera(self, problem: CameraProblem) -> None:
+        if problem.is_over:
+            self._problems.pop(problem.camera, None)
+        else:
+            self._problems[problem.camera] = problem.message
+            self._note(problem.message)
+        self._console.say(problem.message)
+
+    def _on_arm(self, problem: str) -> None:
+        self._note(problem)
+        self._console.say(problem)
+
+    def _tell_news(self, news: SaverNews) -> None:
+        self._console.tell(news_text(news))
+
+    def _note(self, problem: str) -> None:
+        if self._taker:
+            self._taker.note(problem)
+
+    # --- after ----------------------------------------------------------------------------------------
+
+    @property
+    def _num_waiting(self) -> int:
+        return self._saver.num_waiting if self._saver else 0
+
+    async def _gone_out(self, leaving: asyncio.Event) -> None:
+        """Wait until every episode is saved, and then until all are announced or nobody wants to wait any more."""
+        assert self._saver is not None
+        if self._saving:
+            await asyncio.wait(set(self._saving))
+        drained, left = asyncio.create_task(self._saver.drained()), asyncio.create_task(leaving.wait())
+        try:
+            await asyncio.wait({drained, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (drained, left):
+                task.cancel()
+            await asyncio.gather(drained, left, return_exceptions=True)
+        if self._saver.num_waiting:
+            self._console.tell(f"{self._saver.num_waiting} episodes wait in {self._order.folder}: they go out at the next start")
+
+
+def chosen_source(options: RecordOptions, loaded: Loaded) -> str:
+    """Return the source under which episodes are published: the one asked for, or the only one there is.
+
+    Raises:
+        BadConfig: it is not configured, or there are several.
+    """
+    names = [source.name for source in source_configs(loaded.storage)]
+    wanted = options.source or (names[0] if len(names) == 1 else OWN_SOURCE)
+    if wanted in names:
+        return wanted
+    found = f"{options.source} is not configured" if options.source else "is missing"
+    raise BadConfig("--source", "", f"{found}: expected one of {', '.join(names)}, the sources of {loaded.path}")

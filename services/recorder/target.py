@@ -1,0 +1,145 @@
+"""The dataset a recording is for: what it holds, what is on its way to it, and whether this recording fits.
+
+Decides what a person is told before anything moves. What is recorded on this host and neither committed nor failed counts as
+there: it will be, soon. While the store cannot be reached, what was last seen of the dataset stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from services.recorder.journal import RecordedEpisode
+from services.recorder.options import RecordOptions
+from services.recorder.recipe import expected_info, video_codec
+from shared.errors import BadConfig, BadDataset, LedgerUnavailable, StoreUnavailable
+from shared.ledger import Ledger
+from shared.lerobot.addition import check_compatible
+from shared.lerobot.info import Info, decoded_info, encoded_info
+from shared.lerobot.state import DatasetState, dataset_state
+from shared.places import Place
+from shared.store import StorePool
+
+_KNOWN_FOLDER = "known"
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset as a recording finds it.
+
+    Attributes:
+        uri: where it is.
+        info: its info.json; None if it has no episode yet.
+        num_pending: episodes recorded on this host that are not in it yet.
+        is_remembered: the store could not be asked, this is what was seen last.
+    """
+
+    uri: str
+    info: Info | None
+    num_pending: int = 0
+    is_remembered: bool = False
+
+    @property
+    def num_committed(self) -> int:
+        """Episodes that are in it."""
+        return self.info.total_episodes if self.info else 0
+
+    @property
+    def num_there(self) -> int:
+        """Episodes that are in it or on their way."""
+        return self.num_committed + self.num_pending
+
+    @property
+    def codec(self) -> str | None:
+        """The codec that its videos have, None where there is none yet."""
+        return video_codec(self.info) if self.info else None
+
+    @property
+    def summary(self) -> str:
+        """Episodes, frames and tasks in words, and what is on its way."""
+        info = self.info
+        text = f"{self.num_committed} episodes, {info.total_frames if info else 0} frames, {info.total_tasks if info else 0} tasks"
+        return text if not self.num_pending else f"{text}; {self.num_pending} more recorded here are on their way"
+
+
+async def find_target(
+    place: Place, recorded: Sequence[RecordedEpisode], *, stores: StorePool, ledger: Ledger, folder: Path, repo_id: str
+) -> Target:
+    """Return what a dataset holds.
+
+    Args:
+        place: of the dataset.
+        recorded: what this host has recorded for it so far.
+        stores: opens the place.
+        ledger: knows which episodes failed; where it is away, they count as on their way.
+        folder: of the recorder; keeps what was seen of the dataset.
+        repo_id: its name.
+
+    Raises:
+        BadDataset: something else lies there.
+        Refused, BadConfig: the store may not be read.
+    """
+    known_path = folder / _KNOWN_FOLDER / f"{repo_id}.json"
+    try:
+        state = await dataset_state(await stores.at(place.root), place.prefix)
+    except StoreUnavailable:
+        known = _remembered(known_path)
+        return Target(uri=place.uri, info=known, num_pending=_num_after(known, recorded), is_remembered=True)
+    _remember(known_path, state)
+    committed = state.committed if state else frozenset()
+    pending = [episode for episode in recorded if (episode.source, episode.episode_id) not in committed]
+    failed = [episode for episode in pending if await _has_failed(ledger, episode)]
+    return Target(uri=place.uri, info=state.info if state else None, num_pending=len(pending) - len(failed))
+
+
+def check_target(options: RecordOptions, target: Target) -> None:
+    """Refuse a recording that does not fit the dataset.
+
+    Raises:
+        BadConfig: it is there and nobody said resume, or the other way round.
+        BadDataset: fps, robot type or features differ; both sides are named.
+    """
+    dataset = options.dataset
+    if target.num_there and not dataset.resume:
+        raise BadConfig(
+            f"--dataset.repo_id={dataset.repo_id}",
+            "",
+            f"the dataset is there already ({target.uri}: {target.summary}): "
+            "add --dataset.resume=true to go on with it, or choose another name",
+        )
+    if dataset.resume and not target.num_there and not target.is_remembered:
+        raise BadConfig(
+            "--dataset.resume=true",
+            "",
+            f"there is nothing to resume, {target.uri} has no dataset: leave it away to begin {dataset.repo_id}, or correct the name",
+        )
+    if target.info:
+        check_compatible(target.info, expected_info(options, codec=target.codec))
+
+
+async def _has_failed(ledger: Ledger, episode: RecordedEpisode) -> bool:
+    try:
+        return "failed" in (await ledger.states(episode.source, episode.episode_id)).values()
+    except LedgerUnavailable:
+        return False
+
+
+def _num_after(known: Info | None, recorded: Sequence[RecordedEpisode]) -> int:
+    """Return how many recorded episodes a remembered dataset cannot have had; it only grows."""
+    return max(0, len(recorded) - (known.total_episodes if known else 0))
+
+
+def _remember(path: Path, state: DatasetState | None) -> None:
+    if state is None:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded_info(state.info))
+
+
+def _remembered(path: Path) -> Info | None:
+    try:
+        return decoded_info(path.read_bytes(), place=str(path))
+    except (FileNotFoundError, BadDataset):
+        return None
