@@ -74,13 +74,15 @@ class EpisodeConverted(EpisodeReady, frozen=True, kw_only=True):
 
 
 class EpisodeUploaded(EpisodeConverted, frozen=True, kw_only=True):
-    """The dataset is complete at its target.
+    """The dataset is complete at its target, or the episode is in its growing dataset.
 
     Attributes:
-        uri: where it is.
+        uri: where the dataset is.
+        episode_index: number of the episode in the growing dataset; None: it is a dataset of its own.
     """
 
     uri: str
+    episode_index: int | None = None
 
 
 class EpisodeFailed(EpisodeReady, frozen=True, kw_only=True):

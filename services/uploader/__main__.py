@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 
+from services.uploader.growing import GrowingDatasets
 from services.uploader.service import Uploader
 from shared import entry, settings
 from shared.bus import Bus
 from shared.config import SpoolConfig, StorageConfig, spool_folder
 from shared.consumer import Counts, Work
 from shared.events import EpisodeConverted
+from shared.leases import Leases
 from shared.ledger import Ledger
 from shared.presence import run_shown
 from shared.progress import ProgressReporter
@@ -55,20 +57,28 @@ async def upload(loaded: entry.Loaded, spool: str | None, *, stopping: asyncio.E
     stores = await stack.enter_async_context(StorePool(storage.bos))
     ledger = await stack.enter_async_context(Ledger(storage.redis))
     bus = await stack.enter_async_context(await Bus.connect(storage.nats, name=f"uploader-{conversion.spool.name}"))
+    spool_root = Path.cwd() / spool_folder(storage, system_temp=Path(tempfile.gettempdir()))
+    parallel_uploads = storage.bos.upload.parallel_uploads
+    growing = await stack.enter_async_context(
+        GrowingDatasets(stores=stores, places=places, leases=Leases(bus), folder=spool_root, parallel_uploads=parallel_uploads)
+    )
+    durable = uploader_durable(conversion.spool.name).name
     uploader = Uploader(
         bus=bus,
         ledger=ledger,
         stores=stores,
         places=places,
-        spool=Path.cwd() / spool_folder(storage, system_temp=Path(tempfile.gettempdir())),
-        parallel_uploads=storage.bos.upload.parallel_uploads,
+        spool=spool_root,
+        parallel_uploads=parallel_uploads,
+        growing=growing,
+        durable=durable,
         progress=ProgressReporter(bus, worker="uploader"),
     )
     tidying = asyncio.create_task(uploader.keep_tidy())
     stack.push_async_callback(_cancelled, tidying)
     work = Work(
         stage="uploader",
-        durables=(uploader_durable(conversion.spool.name).name,),
+        durables=(durable,),
         event_type=EpisodeConverted,
         handler=uploader.handle,
         slots=_EPISODES_AT_ONCE,

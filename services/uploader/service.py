@@ -4,18 +4,22 @@ The handler publishes ``episode.uploaded`` itself, with the id the consumer woul
 only go once that event is acknowledged. A crash in between leaves no folder and a complete target: the next delivery
 sees the same digest there and publishes the same event again. A fresh target in a folder store is written under a
 hidden sibling and appears by one rename; everywhere else ``meta/info.json``, sent last, makes it complete.
+
+An event that names a dataset goes there as its next episode (``growing``); for everything else it is the same story.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from services.uploader.folder import copy_folder, sweep_folder
+from services.uploader.growing import Arrival, GrowingDatasets
 from services.uploader.plan import MANIFEST, Upload, UploadPlan, checked_path, holds_part, is_complete, manifest_digest, upload_plan
-from services.uploader.spool import Spool
+from services.uploader.spool import Lying, Spool
+from services.uploader.waiting import together
 from shared import logs
 from shared.bus import Bus
 from shared.consumer import Delivery
@@ -43,6 +47,8 @@ class Uploader:
         places: where targets are.
         spool: the folder that converters leave datasets in.
         parallel_uploads: files in flight at once, for one episode.
+        growing: takes the episodes whose events name a dataset.
+        durable: the consumer that brings the spool's events; None: nobody can tell what still waits for its event.
         progress: told which episode is being uploaded; None: nobody is.
     """
 
@@ -55,6 +61,8 @@ class Uploader:
         places: Places,
         spool: Path,
         parallel_uploads: int,
+        growing: GrowingDatasets,
+        durable: str | None = None,
         progress: ProgressReporter | None = None,
     ) -> None:
         self._bus = bus
@@ -63,27 +71,29 @@ class Uploader:
         self._places = places
         self._spool = Spool(spool)
         self._parallel_uploads = parallel_uploads
+        self._growing = growing
+        self._durable = durable
         self._progress = progress or ProgressReporter(None, worker="uploader")
 
     async def handle(self, delivery: Delivery[EpisodeConverted]) -> None:
         """Upload one episode, publish ``episode.uploaded``, remove the spool's folder.
 
         Raises:
-            BadEvent: a path outside the spool, an unknown source, or a growing dataset as target.
-            BadDataset: the spool has no such folder and the target is not complete either.
+            BadEvent: a path outside the spool, or an unknown source.
+            BadDataset: the spool has no such folder and the target is not complete either, or the part does not fit its dataset.
+            DatasetBusy: others are committing into its dataset.
             StoreUnavailable, DiskFull, Refused: see ``shared.store_object.Store``.
         """
         event = delivery.event
         part = self._part(event)
-        target = self._places.target(event)
         # The same episode twice at once: the second waits, and finds the target complete and the spool's folder gone.
         async with self._spool.holding(part), self._progress.reporting(event, "uploading"):
-            await self._brought(event, part, target)
+            arrival = await self._brought(event, part)
             fields = {name: getattr(event, name) for name in event.__struct_fields__}
-            uploaded = EpisodeUploaded(**fields, uri=target.uri)
+            uploaded = EpisodeUploaded(**fields, uri=arrival.uri, episode_index=arrival.episode_index)
             await self._bus.publish(uploaded, message_id=message_id(uploaded, seq=delivery.seq))
             await self._ledger.note(event.source, event.episode_id, strategy=event.strategy, state="completed", token=event.digest)
-            await asyncio.to_thread(self._spool.remove, part)
+            await asyncio.to_thread(self._spool.remove, part, dataset=event.dataset)
 
     async def keep_tidy(self) -> None:
         """Tidy the spool until cancelled: everything in it at the start and now and then, between that only what came again."""
@@ -110,36 +120,64 @@ class Uploader:
         num_removed = 0
         for found in await asyncio.to_thread(self._spool.lying, is_full=is_full):
             async with self._spool.holding(found.folder):
-                target = self._places.target(found.event)
-                store = await self._stores.at(target.root)
-                sizes = await asyncio.to_thread(self._spool.sizes, found.folder)
-                existing, existing_digest = await _listed(store, target)
-                if holds_part(sizes, existing=existing, prefix=target.prefix, digest=found.digest, existing_digest=existing_digest):
-                    await asyncio.to_thread(self._spool.remove, found.folder)
+                if await self._is_there(found) or (is_full and await self._is_in_known_dataset(found)):
+                    await asyncio.to_thread(self._spool.remove, found.folder, dataset=found.event.dataset)
                     num_removed += 1
         return num_removed
 
+    async def _is_there(self, found: Lying) -> bool:
+        """Return whether what lies in the spool is at the target that its event named, as far as that is remembered."""
+        if found.event.dataset is not None:
+            return await self._growing.found(found.event.dataset, found.event, digest=found.digest) is not None
+        target = self._places.target(found.event)
+        store = await self._stores.at(target.root)
+        sizes = await asyncio.to_thread(self._spool.sizes, found.folder)
+        existing, existing_digest = await _listed(store, target)
+        return holds_part(sizes, existing=existing, prefix=target.prefix, digest=found.digest, existing_digest=existing_digest)
+
+    async def _is_in_known_dataset(self, found: Lying) -> bool:
+        """Return whether it is in a dataset that this spool has fed, and no event waits that could name another target."""
+        info = await self._bus.consumer_info(self._durable) if self._durable else None
+        if info is None or info.num_pending or info.num_ack_pending:
+            return False
+        for name in await asyncio.to_thread(self._spool.datasets):
+            if await self._growing.found(name, found.event, digest=found.digest) is not None:
+                return True
+        return False
+
     def _part(self, event: EpisodeConverted) -> Path:
-        if event.dataset is not None:
-            raise BadEvent(
-                f"the event names the growing dataset {event.dataset!r}, which this uploader cannot extend: publish it without dataset"
-            )
         root = self._spool.root
         part = root / checked_path(event.path)
         if not part.resolve().is_relative_to(root.resolve()):
             raise BadEvent(f"the path {event.path!r} leads out of the spool {root}: expected a folder below it")
         return part
 
-    async def _brought(self, event: EpisodeConverted, part: Path, target: Place) -> None:
-        store = await self._stores.at(target.root)
+    async def _brought(self, event: EpisodeConverted, part: Path) -> Arrival:
         sizes = await asyncio.to_thread(self._spool.sizes, part)
         try:
+            if event.dataset is not None:
+                return await self._grown(event, part, event.dataset, is_there=bool(sizes))
+            target = self._places.target(event)
+            store = await self._stores.at(target.root)
             await self._sent_unless_there(event, part, target, store=store, sizes=sizes)
+            return Arrival(target.uri)
         except Rejected as error:
             if sizes and not await asyncio.to_thread(part.exists):
                 # Another uploader of this spool (one that is about to end?) was faster and emptied it.
                 raise StoreUnavailable(f"{part}: went away while it was read: its target is looked at again") from error
             raise
+
+    async def _grown(self, event: EpisodeConverted, part: Path, name: str, *, is_there: bool) -> Arrival:
+        if is_there:
+            await self._check_digest(part, event)
+            await asyncio.to_thread(self._spool.feeds, name)
+            return await self._growing.committed(name, part)
+        arrival = await self._growing.found(name, event, digest=event.digest)
+        if arrival is None:
+            raise BadDataset(
+                f"{part}: the spool has no such dataset and {name} does not hold it: publish episode.ready again to convert it anew"
+            )
+        return arrival
 
     async def _sent_unless_there(self, event: EpisodeConverted, part: Path, target: Place, *, store: Store, sizes: dict[str, int]) -> None:
         existing, existing_digest = await _listed(store, target)
@@ -185,7 +223,7 @@ class Uploader:
             async with slots:
                 await store.put(part / upload.path, upload.key)
 
-        await _together([send(upload) for upload in uploads])
+        await together([send(upload) for upload in uploads])
 
     async def _verify(self, store: Store, uploads: tuple[Upload, ...]) -> None:
         slots = asyncio.Semaphore(self._parallel_uploads)
@@ -197,18 +235,7 @@ class Uploader:
                 found = "nothing" if info is None else f"{info.size_bytes} bytes"
                 raise StoreUnavailable(f"{store.uri}/{upload.key}: sent {upload.size_bytes} bytes, found {found}: it is uploaded again")
 
-        await _together([check(upload) for upload in uploads])
-
-
-async def _together(calls: list[Coroutine[None, None, None]]) -> None:
-    """Await all; the first failure cancels the others and is raised itself."""
-    tasks = [asyncio.create_task(call) for call in calls]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await together([check(upload) for upload in uploads])
 
 
 async def _listed(store: Store, target: Place) -> tuple[dict[str, int], str | None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.uploader.growing import GrowingDatasets
 from services.uploader.plan import INFO, MANIFEST
 from services.uploader.service import Uploader
 from shared.bus import Bus
@@ -14,6 +15,7 @@ from shared.config import BosConfig, RedisConfig, StorageConfig, decode_strategy
 from shared.consumer import Delivery
 from shared.errors import BadDataset, BadEvent
 from shared.events import EpisodeConverted
+from shared.leases import Leases
 from shared.ledger import Ledger
 from shared.places import resolve
 from shared.store import Store, StorePool
@@ -39,7 +41,10 @@ class Lab:
         self.uploader = self.with_ledger(ledger)
 
     def with_ledger(self, ledger: Ledger) -> Uploader:
-        return Uploader(bus=self.bus, ledger=ledger, stores=self.stores, places=self.places, spool=self.spool, parallel_uploads=4)
+        growing = GrowingDatasets(stores=self.stores, places=self.places, leases=Leases(self.bus), folder=self.spool, parallel_uploads=4)
+        return Uploader(
+            bus=self.bus, ledger=ledger, stores=self.stores, places=self.places, spool=self.spool, parallel_uploads=4, growing=growing
+        )
 
     def put_part(self, *, digest: str = "sha256:aaa", extra: str = "videos/v.mp4", folder: str = "e1") -> Path:
         for path, body in self.contents(digest, extra).items():
@@ -142,13 +147,6 @@ async def test_a_part_with_another_digest_than_the_event_is_rejected(lab: Lab) -
 async def test_a_path_out_of_the_spool_is_a_bad_event(lab: Lab, path: str) -> None:
     with pytest.raises(BadEvent, match="spool"):
         await lab.deliver(path=path)
-
-
-async def test_a_growing_dataset_is_refused_in_words(lab: Lab) -> None:
-    lab.put_part()
-
-    with pytest.raises(BadEvent, match="growing dataset"):
-        await lab.deliver(dataset="me/stack")
 
 
 async def test_without_redis_the_upload_goes_on(lab: Lab) -> None:

@@ -46,6 +46,7 @@ def make_part(
     task: str = "pick the cube",
     robot_type: str = "bi_so100",
     chunked: bool = False,
+    source: str = "lab",
     episode_id: str | None = None,
     digest: str | None = None,
     names: list[str] | None = None,
@@ -64,7 +65,7 @@ def make_part(
             stats.add(frames[index])
         videos[camera] = CameraVideo(height=HEIGHT, width=WIDTH, codec="h264", pix_fmt="yuv420p", stats=stats.stats())
     manifest = {
-        "source": "lab",
+        "source": source,
         "episode_id": episode_id or f"ep{seed}",
         "strategy": "nearest",
         "digest": digest or f"sha256:{seed}",

@@ -1,0 +1,148 @@
+"""A growing dataset in a bucket: commits under a lease, certain from ``meta/info.json`` on.
+
+A commit that is cut off anywhere before that leaves files that the dataset does not speak of; the next one has the same
+number and puts its own in their place. Whoever calls holds the dataset's lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from services.uploader.mirror import MIRRORED, Growth, Sending, adopt, growth
+from services.uploader.waiting import completed, together
+from shared.errors import BadDataset, StoreUnavailable
+from shared.leases import Lease
+from shared.lerobot import layout
+from shared.lerobot.commit import Committed
+from shared.lerobot.info import decoded_info
+from shared.lerobot.state import is_beginning
+from shared.store import ObjectInfo, Store
+
+_MAX_BEGINNING_FILES = 1000
+
+
+class BucketDataset:
+    """One dataset below a prefix of a store, with a mirror of its metadata, so that a commit fetches what others changed only.
+
+    Args:
+        store: where it lies.
+        prefix: its folder, with a slash at its end.
+        mirror: a folder of this process alone.
+        parallel_uploads: files in flight at once.
+    """
+
+    def __init__(self, store: Store, prefix: str, *, mirror: Path, parallel_uploads: int) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._mirror = mirror
+        self._parallel_uploads = parallel_uploads
+        self._etags: dict[str, str] = {}
+        self._sent_etags: dict[str, str] = {}
+
+    async def commit(self, part: Path, lease: Lease) -> Committed:
+        """Append a part; an episode that is in changes nothing.
+
+        Raises:
+            BadDataset: the part does not fit, is in with another digest, or something else lies at the dataset's place.
+            DatasetBusy: the lease was lost before the commit became visible.
+            StoreUnavailable, Refused, DiskFull: see ``shared.store_object.Store``.
+        """
+        remote_bytes = await self._mirrored()
+        beginning = () if layout.INFO_PATH in remote_bytes else await self._beginning()
+        grown = await completed(asyncio.to_thread(growth, part, self._mirror, remote_bytes=remote_bytes))
+        if grown.phases:
+            await self._check_neighbours(grown)
+            *early, visible, certain = grown.phases
+            for phase in early:
+                await self._sent(phase)
+                await self._store.delete(f"{self._prefix}{path}" for path in beginning if path not in grown.paths)
+                beginning = ()
+            lease.check()
+            await completed(self._finished(visible, certain, lease))
+        return grown.committed
+
+    async def _finished(self, visible: Iterable[Sending], certain: Iterable[Sending], lease: Lease) -> None:
+        """Send what can be seen; a request that outlived the lease might overwrite what the next holder sends."""
+        try:
+            async with asyncio.timeout(lease.remaining_s):
+                await self._sent(visible)
+                lease.check()
+                await self._sent(certain)
+        except TimeoutError as error:
+            raise StoreUnavailable(f"{self._store.uri}/{self._prefix}: takes longer than the lease lasts: it is tried again") from error
+
+        await asyncio.to_thread(adopt, self._mirror)
+        self._etags |= self._sent_etags
+
+    async def _mirrored(self) -> dict[str, int]:
+        """Fetch what changed since the last time, and return the sizes of what is there."""
+        self._sent_etags = {}
+        found = await asyncio.gather(*(self._store.head(f"{self._prefix}{path}") for path in MIRRORED))
+        there = {path: info for path, info in zip(MIRRORED, found, strict=True) if info is not None}
+        for path in set(MIRRORED) - set(there):
+            self._etags.pop(path, None)
+            await asyncio.to_thread((self._mirror / path).unlink, missing_ok=True)
+        await together([self._fetched(path) for path, info in there.items() if info.etag is None or self._etags.get(path) != info.etag])
+        return {path: info.size_bytes for path, info in there.items()}
+
+    async def _fetched(self, path: str) -> None:
+        self._etags.pop(path, None)
+        info = await self._store.get(f"{self._prefix}{path}", self._mirror / path)
+        if info.etag is not None:
+            self._etags[path] = info.etag
+
+    async def _beginning(self) -> tuple[str, ...]:
+        """Return the files that a first commit left, relative to the dataset; nothing if nothing is there."""
+        paths: list[str] = []
+        async for info in self._store.list(self._prefix):
+            paths.append(info.key.removeprefix(self._prefix))
+            if len(paths) > _MAX_BEGINNING_FILES:
+                break
+        if paths and not (is_beginning(paths) and len(paths) <= _MAX_BEGINNING_FILES):
+            raise BadDataset(
+                f"{self._store.uri}/{self._prefix}: is there but is no dataset ({layout.INFO_PATH} is missing): "
+                "give another name, or remove what is there"
+            )
+        return tuple(paths)
+
+    async def _check_neighbours(self, grown: Growth) -> None:
+        """Refuse to build on a dataset whose last table is missing, or that has tables beyond the next one."""
+        index = grown.committed.episode_index
+        if index == 0:
+            return
+        info = decoded_info(await asyncio.to_thread((self._mirror / layout.INFO_PATH).read_bytes), place=layout.INFO_PATH)
+        last, beyond = info.data_file(index - 1), info.data_file(index + 1)
+        is_last, is_beyond = [found is not None for found in await asyncio.gather(*(self._head(path) for path in (last, beyond)))]
+        if not is_last or is_beyond:
+            wrong = f"{beyond} is there" if is_last else f"{last} is missing"
+            raise BadDataset(
+                f"{self._store.uri}/{self._prefix}: {wrong}, but info.json says {index} episodes: "
+                "run the dataset check, and restore the dataset from a backup"
+            )
+
+    async def _head(self, path: str) -> ObjectInfo | None:
+        return await self._store.head(f"{self._prefix}{path}")
+
+    async def _sent(self, phase: Iterable[Sending]) -> None:
+        slots = asyncio.Semaphore(self._parallel_uploads)
+
+        async def send(sending: Sending) -> None:
+            async with slots:
+                self._etags.pop(sending.path, None)  # from now on the mirror may be older than the bucket
+                await self._store.put(sending.file, f"{self._prefix}{sending.path}")
+                await self._verify(sending)
+
+        await together([send(sending) for sending in phase])
+
+    async def _verify(self, sending: Sending) -> None:
+        info = await self._head(sending.path)
+        size_bytes = (await asyncio.to_thread(sending.file.stat)).st_size
+        if info is None or info.size_bytes != size_bytes:
+            found = "nothing" if info is None else f"{info.size_bytes} bytes"
+            raise StoreUnavailable(
+                f"{self._store.uri}/{self._prefix}{sending.path}: sent {size_bytes} bytes, found {found}: it is sent again"
+            )
+        if sending.path in MIRRORED and info.etag is not None:
+            self._sent_etags[sending.path] = info.etag
