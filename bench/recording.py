@@ -23,6 +23,9 @@ import msgspec
 import numpy as np
 import psutil
 
+from services.recorder.cameras.options import CameraOptions
+from services.recorder.cameras.process import Cameras, running_cameras
+from services.recorder.cameras.reports import CameraReport
 from services.recorder.clock import Clock
 from services.recorder.control import ControlLoop, reachable_rate
 from services.recorder.joints import JointRecording
@@ -34,6 +37,8 @@ from services.recorder.timing import NS_PER_S, LoopReport, Percentiles, TickCoun
 
 RATE_HZ = 200.0
 SECONDS = 60.0
+CAMERA_NAMES = ("left", "right", "top")
+CAMERA_FPS = 30
 _SETTLING_S = 2.0
 _PORTS_BY_ROLE = {"robot": "follower", "teleop": "leader"}
 
@@ -47,6 +52,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     end_ms: float
     is_real_time: bool
     problems: list[str]
+    cameras: dict[str, CameraReport]
 
 
 class EmptyLoop(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +103,16 @@ async def connected(ports: dict[str, str], folder: Path) -> AsyncIterator[tuple[
         yield robot, teleop
 
 
+@asynccontextmanager
+async def simulated_cameras(clock: Clock, problems: list[str]) -> AsyncIterator[Cameras]:
+    """Give three synthetic cameras in their process."""
+    options = {
+        name: CameraOptions(type="opencv", index_or_path=f"sim://{name}", width=640, height=480, fps=CAMERA_FPS) for name in CAMERA_NAMES
+    }
+    async with running_cameras(options, clock=clock, on_problem=lambda problem: problems.append(problem.message)) as cameras:
+        yield cameras
+
+
 def empty_loop(connection: Connection) -> None:
     """Tick without work between two messages, then send what became of the ticks."""
     connection.send(asyncio.run(_empty_ticks(connection)))
@@ -117,7 +133,7 @@ async def _empty_ticks(connection: Connection) -> EmptyLoop:
     )
 
 
-async def measured(folder: Path, *, seconds: float) -> Measured:
+async def measured(folder: Path, *, seconds: float, is_with_cameras: bool) -> Measured:
     """Record once and return what was found."""
     own_end, other_end = multiprocessing.Pipe()
     empty = multiprocessing.get_context("spawn").Process(target=empty_loop, args=(other_end,))
@@ -130,11 +146,16 @@ async def measured(folder: Path, *, seconds: float) -> Measured:
         rate_hz, sentence = await reachable_rate(robot, teleop, wanted_hz=RATE_HZ)
         problems += [sentence] if sentence else []
         loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=problems.append)
+        cameras = await stack.enter_async_context(simulated_cameras(clock, problems)) if is_with_cameras else None
+        processes |= {"cameras": psutil.Process(cameras.pid)} if cameras else {}
         driving = asyncio.create_task(loop.run())
         await asyncio.sleep(_SETTLING_S)  # the followers come to where the leaders are
         is_real_time = loop.status.is_real_time
+        stolen_s = psutil.cpu_times().steal
         before = {name: _core_s(process) for name, process in processes.items()}
         own_end.send(None)
+        if cameras:
+            await cameras.start(folder / "images")
         loop.begin()
         await asyncio.sleep(seconds)
         begin_s = time.perf_counter()
@@ -142,11 +163,15 @@ async def measured(folder: Path, *, seconds: float) -> Measured:
         end_ms = 1000 * (time.perf_counter() - begin_s)
         own_end.send(None)
         shares = {name: (_core_s(process) - before[name]) / seconds for name, process in processes.items()}
+        shares["stolen by other machines"] = (psutil.cpu_times().steal - stolen_s) / seconds
+        reports = await cameras.stop() if cameras else {}
         driving.cancel()
         await asyncio.wait({driving})
         found = await asyncio.to_thread(own_end.recv)
         empty.join()
-    return Measured(joints=joints, empty=found, core_shares=shares, end_ms=end_ms, is_real_time=is_real_time, problems=problems)
+    return Measured(
+        joints=joints, empty=found, core_shares=shares, end_ms=end_ms, is_real_time=is_real_time, cameras=reports, problems=problems
+    )
 
 
 def _core_s(process: psutil.Process) -> float:
@@ -183,6 +208,11 @@ def show(found: Measured) -> None:
     )
     shares = ", ".join(f"{name} {share:.1%}" for name, share in found.core_shares.items())
     print(f"recording: share of one core: {shares}; ending the episode took {found.end_ms:.2f} ms")
+    for name, camera in found.cameras.items():
+        print(
+            f"recording: camera {name}: {camera.num_frames} frames, {camera.measured_fps:.2f} fps, lost {camera.num_lost}, "
+            f"late {camera.num_late}, longest gap {camera.longest_gap_ms:.1f} ms"
+        )
     for line in found.problems:
         print(f"recording: problem: {line}", flush=True)
 
@@ -191,9 +221,10 @@ def main(arguments: Sequence[str] = ()) -> None:
     """Record once and print what was found."""
     parser = argparse.ArgumentParser(prog="python -m bench.recording", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--cameras", action=argparse.BooleanOptionalAction, default=True, help="three of 640x480 at 30 fps beside the arms")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        show(asyncio.run(measured(Path(folder), seconds=options.seconds)))
+        show(asyncio.run(measured(Path(folder), seconds=options.seconds, is_with_cameras=options.cameras)))
 
 
 if __name__ == "__main__":

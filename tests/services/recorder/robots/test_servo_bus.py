@@ -71,6 +71,19 @@ async def test_damaged_replies_are_asked_for_again(robot: SimulatedRobot) -> Non
     assert bus.counts.num_damaged_bytes > 0
 
 
+async def test_a_damaged_answer_ends_its_question_long_before_the_deadline(robot: SimulatedRobot) -> None:
+    robot.terminals[PORT].line.faults = Faults(corrupt=6)
+    bus = await opened(robot, BusSettings(margin_s=60.0, num_retries=0))
+    async with asyncio.timeout(20):
+        with pytest.raises(RobotUnreachable, match="damaged bytes came back"):
+            await bus.sync_read(SERVO_IDS, registers.MODEL_NUMBER)
+        robot.terminals[PORT].line.faults = Faults()
+        found = await bus.sync_read(SERVO_IDS, registers.MODEL_NUMBER)
+    await bus.close()
+
+    assert found == dict.fromkeys(SERVO_IDS, 777)
+
+
 async def test_a_silent_servo_is_named_with_port_joint_and_what_to_do() -> None:
     with faulty(PORT, missing=3) as robot:
         bus = await opened(robot, IMPATIENT)

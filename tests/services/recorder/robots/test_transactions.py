@@ -1,5 +1,10 @@
 """One question and its answers, without a port."""
 
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from services.recorder.robots import transactions
 from services.recorder.robots.packets import Packet, encoded
 from services.recorder.robots.registers import GOAL_POSITION, PRESENT_POSITION, TORQUE_ENABLE
@@ -66,3 +71,34 @@ def test_time_out_is_the_time_on_the_wire_three_bytes_and_the_margin() -> None:
     asked = transactions.sync_read(range(1, 7), PRESENT_POSITION)
 
     assert round(asked.timeout_s(baud_rate_hz=1_000_000, margin_s=0.05) * 1e6) == (14 + 6 * 8 + 3) * 10 + 50_000
+
+
+@given(at=st.integers(0, 15), change=st.integers(1, 255), pieces=st.lists(st.integers(1, 16), min_size=1, max_size=8))
+def test_an_answer_is_spoilt_only_when_all_its_bytes_have_come_and_some_are_damaged(at: int, change: int, pieces: list[int]) -> None:
+    asked = transactions.sync_read([1, 2], PRESENT_POSITION)
+    answer = bytearray(reply(1, b"\0\1") + reply(2, b"\0\2"))
+    answer[at] ^= change
+    for start, end in pairwise([0, *sorted({*pieces} - {16}), 16]):
+        assert not asked.is_spoilt
+        asked.receive(bytes(answer[start:end]))
+
+    assert not asked.is_finished
+    if at not in {3, 11} and answer[-1] != 0xFF:  # behind a damaged length more may come
+        assert asked.is_spoilt
+
+
+def test_bytes_of_noise_do_not_spoil_an_answer_that_is_still_coming() -> None:
+    asked = transactions.read(1, PRESENT_POSITION)
+    answer = reply(1, b"\0\1")
+    asked.receive(b"\x55" + answer[:-1])
+
+    assert not asked.is_spoilt
+    assert asked.receive(answer[-1:])
+    assert not asked.is_spoilt
+
+
+def test_strays_alone_do_not_spoil_a_question() -> None:
+    asked = transactions.read(1, PRESENT_POSITION)
+    asked.receive(reply(9, b"\0\1") * 3)
+
+    assert not asked.is_spoilt
