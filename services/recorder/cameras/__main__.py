@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 from services.recorder.cameras.messages import LENGTH_BYTES, Message, packed, request
 
@@ -26,6 +27,8 @@ def main() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # Read when OpenCV is loaded: its warnings about a camera that does not open are told in our words.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    # Rerun looks for its viewer in the search path, where a virtual environment that nobody activated is not.
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     has_screen = sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         _serve(connection, has_screen=has_screen)

@@ -9,6 +9,7 @@ import queue
 import socket
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ _IMAGE_INTERVAL_US = 100_000
 _CAPACITY = 64
 _CONNECT_TIMEOUT_S = 2.0
 _FLUSH_TIMEOUT_S = 2.0
+_VIEWER = "127.0.0.1:9876"
+"""Where a viewer listens that was started here; one that runs already is used again."""
+
 _NAME = "episodeflow"
 NO_SCREEN = (
     "there is no screen here for the viewer of --display_data: recording goes on without it; give HOST:PORT of a viewer, or a file *.rrd"
@@ -32,7 +36,7 @@ class Display:
     """Where images and joints are shown.
 
     Args:
-        place: ``""`` or ``spawn`` (a viewer on this screen), ``HOST:PORT`` of a viewer, or a path ``*.rrd``.
+        place: ``spawn`` (a viewer on this screen), ``HOST:PORT`` of a viewer, or a path ``*.rrd``.
 
     Raises:
         CameraRefused: Rerun is not installed, or ``place`` is none of these.
@@ -65,6 +69,11 @@ class Display:
             return  # the viewer hangs: the thread ends with the process
         self._thread.join(_FLUSH_TIMEOUT_S)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something has not been brought to the viewer or the file yet."""
+        return self._thread.is_alive()
+
     def _offer(self, item: tuple[int, str, bytes | Mapping[str, float]]) -> None:
         if not self._waiting.full():
             self._waiting.put_nowait(item)
@@ -81,7 +90,8 @@ class Display:
                 continue
             for name, value in content.items():
                 stream.log(f"joints/{name}", rerun.Scalars(value))
-        stream.flush(timeout_sec=_FLUSH_TIMEOUT_S)
+        with suppress(RuntimeError):  # somebody closed the viewer: what it did not show is in the episode
+            stream.flush(timeout_sec=_FLUSH_TIMEOUT_S)
         stream.disconnect()
 
 
@@ -89,7 +99,7 @@ def display(place: str | None, *, has_screen: bool) -> tuple[Display | None, str
     """Return the display and, where a viewer was asked for on a host without a screen, why there is none.
 
     Args:
-        place: see ``Display``; None: off.
+        place: see ``Display``; ``""`` is ``spawn``, None: off.
         has_screen: whether a window can open here.
 
     Raises:
@@ -100,7 +110,7 @@ def display(place: str | None, *, has_screen: bool) -> tuple[Display | None, str
         return None, None
     if place in {"", "spawn"} and not has_screen:
         return None, NO_SCREEN
-    return Display(place), None
+    return Display(place or "spawn"), None
 
 
 def _opened(place: str) -> rerun.RecordingStream:
@@ -110,16 +120,16 @@ def _opened(place: str) -> rerun.RecordingStream:
         raise CameraRefused("--display_data=true needs Rerun, which is not installed: pip install 'episodeflow[display]'") from error
     stream = rerun.RecordingStream(_NAME)
     try:
-        if place in {"", "spawn"}:
-            stream.spawn()
+        if place == "spawn":
+            stream.spawn(connect=False)
+            stream.connect_grpc(f"rerun+http://{_probed(_VIEWER)}/proxy")
         elif place.endswith(".rrd"):
             stream.save(place)
         else:
             stream.connect_grpc(f"rerun+http://{_probed(place)}/proxy")
     except (OSError, RuntimeError) as error:
-        raise CameraUnreachable(
-            f"the display {place or 'spawn'} cannot be opened ({error}); use --display_data=false to go without"
-        ) from error
+        reason = str(error).strip().partition("\n")[0]
+        raise CameraUnreachable(f"the display {place!r} cannot be opened ({reason}); use --display_data=false to go without") from error
     return stream
 
 

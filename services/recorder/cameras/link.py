@@ -7,18 +7,22 @@ takes. The child has its own session: Ctrl-C in the terminal reaches only us, an
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+import tempfile
+from asyncio.subprocess import DEVNULL, Process
 from collections import deque
 from collections.abc import Callable
+from typing import IO
 
 from services.recorder.cameras.errors import CameraRefused, CameraUnreachable
 from services.recorder.cameras.messages import LENGTH_BYTES, Message, News, Problem, Refusal, Reply, Request, Status, answer, packed
 
 _END_TIMEOUT_S = 6.0
 _MAX_UNSENT_BYTES = 64 * 1024
-_NUM_LAST_LINES = 5
+_NUM_LAST_LINES = 3
+_LAST_BYTES = 4096
 _MODULE = "services.recorder.cameras"
 
 
@@ -31,6 +35,7 @@ class Link:
         writer: of our end of the socket.
         on_news: called with what the child tells unasked.
         on_death: called with a sentence when the child ended unasked.
+        errors: the file of the child's standard error. No pipe: a viewer that the child started holds it for longer than we live.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class Link:
         *,
         on_news: Callable[[News], None],
         on_death: Callable[[str], None],
+        errors: IO[bytes],
     ) -> None:
         self._process = process
         self._reader = reader
@@ -48,7 +54,7 @@ class Link:
         self._on_news = on_news
         self._on_death = on_death
         self._replies: deque[asyncio.Future[Reply]] = deque()
-        self._last_lines: deque[str] = deque(maxlen=_NUM_LAST_LINES)
+        self._errors = errors
         self._death: str | None = None
         self._is_closing = False
         self._listening = asyncio.create_task(self._listen())
@@ -57,21 +63,23 @@ class Link:
     async def opened(cls, *, on_news: Callable[[News], None], on_death: Callable[[str], None]) -> Link:
         """Start the camera process."""
         ours, theirs = socket.socketpair()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - the link closes it
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", "-m", _MODULE, str(theirs.fileno())),
                     stdin=DEVNULL,
                     stdout=DEVNULL,
-                    stderr=PIPE,
+                    stderr=errors,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,
                 )
             except BaseException:
                 ours.close()
+                errors.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours)
-        return cls(process, reader, writer, on_news=on_news, on_death=on_death)
+        return cls(process, reader, writer, on_news=on_news, on_death=on_death, errors=errors)
 
     @property
     def pid(self) -> int:
@@ -113,16 +121,15 @@ class Link:
             await self._process.wait()
         finally:
             await self._listening
+            self._errors.close()
 
     async def _listen(self) -> None:
         """Take what the child says until it ends."""
-        lines = asyncio.create_task(self._keep_last_lines())
         try:
             while True:
                 length = await self._reader.readexactly(LENGTH_BYTES)
                 self._take(answer(await self._reader.readexactly(int.from_bytes(length, "big"))))
         except (asyncio.IncompleteReadError, ConnectionError):
-            await lines
             self._die(await self._process.wait())
         finally:
             self._writer.close()
@@ -136,8 +143,7 @@ class Link:
             future.set_result(message)
 
     def _die(self, exit_code: int) -> None:
-        said = f": {' | '.join(self._last_lines)}" if self._last_lines else ""
-        self._death = f"the process that reads the cameras ended with status {exit_code}{said}; start the recorder again"
+        self._death = f"the process that reads the cameras ended with status {exit_code}{self._last_words()}; start the recorder again"
         for future in self._replies:
             if not future.done():
                 future.set_exception(CameraUnreachable(self._death))
@@ -145,7 +151,8 @@ class Link:
         if not self._is_closing:
             self._on_death(self._death)
 
-    async def _keep_last_lines(self) -> None:
-        assert self._process.stderr
-        while chunk := await self._process.stderr.read(4096):
-            self._last_lines.extend(line for line in chunk.decode(errors="replace").splitlines() if line.strip())
+    def _last_words(self) -> str:
+        """Return the end of what the child wrote to its standard error, as the middle of a sentence."""
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - _LAST_BYTES))
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
+        return f" ({' | '.join(lines[-_NUM_LAST_LINES:])})" if lines else ""

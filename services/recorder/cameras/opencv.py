@@ -76,6 +76,9 @@ class VideoDevice:
         """
         return _retrieved(self._capture, rotation=self._rotation, keeps_jpeg=self.keeps_jpeg)
 
+    def interrupt(self) -> None:
+        """Do nothing: the next frame ends the wait, and OpenCV crashes where a device is closed under a waiting thread."""
+
     def close(self) -> None:
         """Let the device go."""
         self._capture.release()
@@ -120,6 +123,9 @@ class VideoFile:
             ValueError: it is damaged.
         """
         return _retrieved(self._capture, rotation=self._options.rotation, keeps_jpeg=self.keeps_jpeg)
+
+    def interrupt(self) -> None:
+        """Do nothing: the next frame ends the wait."""
 
     def close(self) -> None:
         """Close the file or stream."""

@@ -23,7 +23,6 @@ from services.recorder.cameras.recording import Recording
 from services.recorder.cameras.reports import CameraProblem, CameraReport, CameraStatus
 from services.recorder.cameras.sources import Opener, Source
 from services.recorder.clock import Clock
-from shared.errors import EpisodeflowError
 
 _REOPEN_INTERVAL_S = 0.5
 _CLOSE_TIMEOUT_S = 2.0
@@ -136,23 +135,23 @@ class Reader:
         self._closing.set()
         self.discard()
         if self._source:
-            self._source.close()
+            self._source.interrupt()
         self._thread.join(_CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
         try:
-            source = self._source = self._open_camera()
-            self._warm_up(source)
-        except EpisodeflowError as error:
+            self._source = self._open_camera()
+            self._warm_up(self._source)
+            self._ready.set_result(None)
+            while not self._closing.is_set():
+                if not self._take(self._source) and not self._closing.is_set():
+                    self._begin_outage("gives no frames any more; it is opened again as soon as it is there: check its cable")
+                    self._source = self._reopened(self._source)
+        except (CameraRefused, CameraUnreachable) as error:
             self._ready.set_exception(error)
-            return
-        self._ready.set_result(None)
-        while not self._closing.is_set():
-            while self._take(source):
-                pass
-            if not self._closing.is_set():
-                self._begin_outage("gives no frames any more; it is opened again as soon as it is there: check its cable")
-                source = self._source = self._reopened(source)
+        finally:
+            if self._source:
+                self._source.close()
 
     def _warm_up(self, source: Source) -> None:
         self._check_size(self._first_frame(source))
@@ -228,8 +227,8 @@ class Reader:
         return recording
 
     def _reopened(self, source: Source) -> Source:
+        source.close()
         while True:
-            source.close()
             if self._closing.wait(_REOPEN_INTERVAL_S):
                 return source
             try:

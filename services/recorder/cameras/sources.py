@@ -13,7 +13,7 @@ from services.recorder.cameras.synthetic import SyntheticDevice
 
 
 class Source(Protocol):
-    """An open camera; used by one thread, but for ``close``."""
+    """An open camera; used by one thread, but for ``interrupt``."""
 
     def grab(self) -> float | None:
         """Wait for the next frame and return the monotonic time in seconds of its capture; None: the camera gave none."""
@@ -21,8 +21,11 @@ class Source(Protocol):
     def retrieve(self) -> Jpeg:
         """Return the frame that was grabbed last; raises ValueError if it arrived damaged."""
 
+    def interrupt(self) -> None:
+        """End a wait for a frame where that is possible; called by another thread."""
+
     def close(self) -> None:
-        """Let the camera go; may be called twice."""
+        """Let the camera go."""
 
 
 Opener = Callable[[], Source]

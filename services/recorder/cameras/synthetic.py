@@ -112,8 +112,12 @@ class SyntheticSource:
         data = self._loop[tick % len(self._loop)]
         return whole_jpeg(data[: len(data) // 2] if self._random.random() < self._camera.damage else data)
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         """End a wait for a frame."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Let the device go."""
         self._closed.set()
 
     def _tick_now(self) -> int:

@@ -1,10 +1,13 @@
 """The door to Rerun: what it writes to a file, and what it refuses."""
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rerun
 from rerun.chunk import RrdReader
 
 from services.recorder.cameras.display import NO_SCREEN, Display, display
@@ -12,6 +15,7 @@ from services.recorder.cameras.errors import CameraRefused, CameraUnreachable
 from services.recorder.cameras.opencv import encoded
 from tests.services.recorder.cameras.scenes import scene
 
+ROOT = Path(__file__).parents[4]
 START_US = 1_764_564_821_000_000
 
 
@@ -67,7 +71,7 @@ def test_a_viewer_that_does_not_listen_is_unreachable() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         place = f"127.0.0.1:{unused.getsockname()[1]}"
-        with pytest.raises(CameraUnreachable, match=rf"the display {place} cannot be opened .*Connection refused"):
+        with pytest.raises(CameraUnreachable, match=rf"the display '{place}' cannot be opened .*Connection refused"):
             Display(place)
 
 
@@ -78,5 +82,38 @@ def test_a_place_that_is_none_is_refused(place: str) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_unreachable(tmp_path: Path) -> None:
-    with pytest.raises(CameraUnreachable, match=r"absent/show.rrd cannot be opened"):
+    with pytest.raises(CameraUnreachable, match=r"absent/show.rrd' cannot be opened"):
         Display(str(tmp_path / "absent" / "show.rrd"))
+
+
+def test_a_viewer_that_listens_is_used() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    viewer = rerun.RecordingStream("viewer")
+    viewer.serve_grpc(grpc_port=port)
+
+    screen = Display(f"127.0.0.1:{port}")
+    screen.joints({"left_gripper.pos": 12.5}, START_US)
+    screen.close()
+    viewer.disconnect()
+
+    assert not screen.is_busy
+
+
+WITHOUT_RERUN = """
+import sys
+sys.modules["rerun"] = None
+from services.recorder.cameras.display import display
+from services.recorder.cameras.errors import CameraRefused
+try:
+    display("show.rrd", has_screen=True)
+except CameraRefused as error:
+    print(error)
+"""
+
+
+def test_a_host_without_rerun_is_told_what_to_install() -> None:
+    said = subprocess.run([sys.executable, "-c", WITHOUT_RERUN], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert said == "--display_data=true needs Rerun, which is not installed: pip install 'episodeflow[display]'\n"

@@ -27,6 +27,7 @@ class Puppet:
     def __init__(self) -> None:
         self.captured_s: queue.Queue[float | None] = queue.Queue()
         self.num_retrieved = 0
+        self.is_closed = False
 
     def grab(self) -> float | None:
         return self.captured_s.get()
@@ -35,8 +36,11 @@ class Puppet:
         self.num_retrieved += 1
         return Jpeg(b"%d" % self.num_retrieved, WIDTH, HEIGHT)
 
-    def close(self) -> None:
+    def interrupt(self) -> None:
         self.captured_s.put(None)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 @contextmanager
@@ -112,6 +116,7 @@ def test_frames_that_nobody_wants_are_not_even_fetched() -> None:
         assert reader.watch().is_delivering
 
     assert puppet.num_retrieved == 1  # to check the size
+    assert puppet.is_closed
 
 
 def test_a_silent_camera_is_told_once_marks_the_episode_and_is_told_again_when_it_is_back(tmp_path: Path) -> None:
