@@ -13,18 +13,19 @@ from types import TracebackType
 from shared.config import BosConfig
 from shared.errors import BadConfig
 from shared.store_file import FileStore
-from shared.store_object import ObjectInfo, Store
+from shared.store_object import ObjectInfo, Patience, Store
 from shared.store_uri import parse_uri
 
-__all__ = ["ObjectInfo", "Store", "StorePool", "open_store"]
+__all__ = ["ObjectInfo", "Patience", "Store", "StorePool", "open_store"]
 
 
-async def open_store(uri: str, bos: BosConfig) -> Store:
+async def open_store(uri: str, bos: BosConfig, *, patience: Patience | None = None) -> Store:
     """Return the store at ``uri``; the caller closes it. Nothing is asked of a server yet.
 
     Args:
         uri: ``file:///folder`` or ``s3://bucket[/prefix]``.
         bos: endpoint and credentials for ``s3://``.
+        patience: time limits of one request to ``s3://``; None: those of a service.
 
     Raises:
         BadConfig: the URI, the endpoint or the credentials are not usable.
@@ -37,7 +38,7 @@ async def open_store(uri: str, bos: BosConfig) -> Store:
         return FileStore(Path(parsed.root))
     from shared.store_s3 import S3Store  # noqa: PLC0415 - a host with folders only does not need the S3 client installed
 
-    return await S3Store.open(bucket=parsed.root, prefix=parsed.prefix, bos=bos)
+    return await S3Store.open(bucket=parsed.root, prefix=parsed.prefix, bos=bos, patience=patience)
 
 
 class StorePool:
@@ -45,9 +46,11 @@ class StorePool:
 
     Args:
         bos: endpoint and credentials for ``s3://``.
+        patience: see ``open_store``.
     """
 
-    def __init__(self, bos: BosConfig) -> None:
+    def __init__(self, bos: BosConfig, *, patience: Patience | None = None) -> None:
+        self._patience = patience
         self._bos = bos
         self._stores: dict[str, Store] = {}
         self._opening = asyncio.Lock()
@@ -60,7 +63,7 @@ class StorePool:
         """
         async with self._opening:
             if root not in self._stores:
-                self._stores[root] = await open_store(root, self._bos)
+                self._stores[root] = await open_store(root, self._bos, patience=self._patience)
             return self._stores[root]
 
     async def close(self) -> None:

@@ -40,6 +40,14 @@ class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     etag: str | None = None
 
 
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long one request to a server may take: seconds to connect and between bytes, and tries in all."""
+
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 60.0
+    max_attempts: int = 5
+
+
 class Store(Protocol):
     """A flat space of objects below one root; the same promises for folders and for S3.
 

@@ -22,7 +22,6 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import msgspec
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
@@ -30,7 +29,7 @@ from botocore.exceptions import ClientError
 from shared import store_file
 from shared.config import BosConfig
 from shared.errors import BadConfig, Refused, Retryable, StoreUnavailable
-from shared.store_object import TEMPORARY_PREFIX, ObjectInfo, checked_key, checked_prefix
+from shared.store_object import TEMPORARY_PREFIX, ObjectInfo, Patience, checked_key, checked_prefix
 from shared.store_s3_errors import Place, code_of, translated
 from shared.store_uri import Endpoint, endpoint_of
 
@@ -42,14 +41,6 @@ _PARTS_IN_FLIGHT = 3
 _DELETES_IN_FLIGHT = 16
 _CHUNK_BYTES = 256 * 1024
 _PLAIN_MD5 = re.compile(r"^[0-9a-f]{32}\Z")
-
-
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one request may take: seconds to connect and between bytes, and tries in all."""
-
-    connect_timeout_s: float = 5.0
-    read_timeout_s: float = 60.0
-    max_attempts: int = 5
 
 
 class S3Store:

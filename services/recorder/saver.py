@@ -64,6 +64,7 @@ class Saver:
         self._sending = asyncio.Lock()
         self._stdin: asyncio.StreamWriter | None = None
         self._is_closing = False
+        self._is_ready = False
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -99,10 +100,9 @@ class Saver:
         """Keep the child running until ``close``."""
         pause_s = _FIRST_PAUSE_S
         while not self._is_closing:
-            is_first = not self.started.done()
             started_s = time.monotonic()
-            status = await self._life(is_first=is_first)
-            if self._is_closing or is_first:
+            status = await self._life(is_first=not self.started.done())
+            if self._is_closing or not self.started.done() or self.started.exception() is not None:
                 break
             self._note_death(status)
             pause_s = _FIRST_PAUSE_S if time.monotonic() - started_s > _SOUND_LIFE_S else pause_s
@@ -125,6 +125,7 @@ class Saver:
 
     async def _life(self, *, is_first: bool) -> int:
         """Run the child once, and return its exit status."""
+        self._is_ready = False
         process = await self._started(is_first=is_first)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -171,6 +172,7 @@ class Saver:
     def _take(self, news: FromSaver) -> None:
         match news:
             case Ready():
+                self._is_ready = True
                 if not self.started.done():
                     self.started.set_result(None)
             case Unusable(sentence=sentence):
@@ -195,7 +197,8 @@ class Saver:
     def _note_death(self, status: int) -> None:
         sentence = f"the saver's process ended with status {status} and is started again; {len(self._unsaved)} episodes are saved again"
         self._on_progress(Restarted(sentence=sentence))
-        for episode_id, unsaved in list(self._unsaved.items())[:1]:
+        # They are saved one by one: it died over the first one, unless it died before it began.
+        for episode_id, unsaved in list(self._unsaved.items())[: int(self._is_ready)]:
             unsaved.deaths += 1
             if unsaved.deaths >= _MAX_DEATHS:
                 self._lose(episode_id, WorkerCrashed(f"{episode_id} is not saved: the saver's process died {_MAX_DEATHS} times over it"))

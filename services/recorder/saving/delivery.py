@@ -24,14 +24,17 @@ from shared.events import EpisodeReady
 from shared.ledger import Ledger
 from shared.message import Receipt
 from shared.places import Place, Places
-from shared.store import Store, StorePool
+from shared.store import Patience, Store, StorePool
 
 _log = logs.logger("delivery")
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_BUS_PAUSE_S = 2.0
-_PATIENCE_S = 1.0
+_PATIENCE = Patience(read_timeout_s=20.0, max_attempts=2)
+"""For one request to the store: whoever waits at the robot wants to know soon that it is away; this loop tries on."""
+
+_ACKNOWLEDGED_S = 1.0
 """An event that is not acknowledged by then means that the bus is away."""
 
 
@@ -66,7 +69,7 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        async with StorePool(self._storage.bos) as stores, Ledger(self._storage.redis) as ledger, self._bus() as bus:
+        async with StorePool(self._storage.bos, patience=_PATIENCE) as stores, Ledger(self._storage.redis) as ledger, self._bus() as bus:
             while True:
                 parcel = await self._queue.get()
                 await self._deliver(parcel, stores=stores, ledger=ledger, bus=bus)
@@ -164,7 +167,7 @@ class Delivery:
     async def _acknowledged(self, parcel: Parcel, bus: Bus) -> Receipt:
         publishing = asyncio.create_task(bus.publish(parcel.event, message_id=parcel.message_id))
         try:
-            done, _ = await asyncio.wait({publishing}, timeout=_PATIENCE_S)
+            done, _ = await asyncio.wait({publishing}, timeout=_ACKNOWLEDGED_S)
             if not done:
                 self._away("bus", f"NATS at {bus.connection.addresses} does not acknowledge episode.ready")
             return await publishing

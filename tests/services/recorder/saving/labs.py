@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -130,7 +129,7 @@ class RecorderLab:
 
     def outbox(self) -> list[str]:
         """Return what waits."""
-        return sorted(os.listdir(self.folder / "outbox"))
+        return sorted(path.name for path in (self.folder / "outbox").iterdir())
 
 
 def arms(*, num_samples: int = 40, num_joints: int = 7) -> tuple[ArmSamples, ...]:
@@ -148,5 +147,5 @@ def image_of(episode_id: str, camera: str, index: int) -> bytes:
 async def eventually(condition: Callable[[], bool]) -> None:
     """Return once a condition holds; nobody tells when that is."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # it happens in another process
