@@ -22,7 +22,7 @@ import uuid
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -35,14 +35,15 @@ from shared.permissions import leases_prefix, leases_stream
 
 _log = logs.logger("leases")
 
-LEASE_S = 30.0
-"""How long a lease outlives a holder that died."""
+LEASE_S = 10.0
+"""How long a lease outlives a holder that died: long against a pause of the server, short for everybody who waits."""
 
 PATIENCE_S = 20.0
 """How long an uploader waits for a lease before it gives its message back."""
 
 _ANSWER_TIMEOUT_S = 5.0
 _PAUSE_S = 0.25
+_TICK_S = 0.001
 _WRONG_SEQUENCE = 10071
 _NO_MESSAGE = 10037
 _NOT_FOUND = 404
@@ -165,8 +166,22 @@ class Lease:
         Raises:
             DatasetBusy: less than a third of the time is left, or it is lost.
         """
-        if self.remaining_s < self._lease_s / 3:
+        if self._spare_s < 0:
             raise DatasetBusy(f"{self._key.name}: the lease could not be renewed in time, another host may have it: it is tried again")
+
+    async def slipping(self) -> NoReturn:
+        """Wait until it slips away.
+
+        Raises:
+            DatasetBusy: as ``check``, as soon as that would.
+        """
+        while True:
+            self.check()
+            await asyncio.sleep(self._spare_s + _TICK_S)
+
+    @property
+    def _spare_s(self) -> float:
+        return self.remaining_s - self._lease_s / 3
 
     async def take(self) -> bool:
         """Take it, or once more if it is ours; return whether it is ours now.

@@ -11,16 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.uploader.mirror import MIRRORED, Growth, Sending, adopt, growth
-from services.uploader.waiting import completed, together
+from services.uploader.waiting import completed, together, while_held
 from shared.errors import BadDataset, StoreUnavailable
 from shared.leases import Lease
 from shared.lerobot import layout
 from shared.lerobot.commit import Committed
 from shared.lerobot.info import decoded_info
-from shared.lerobot.state import is_beginning
+from shared.lerobot.state import beginning
 from shared.store import ObjectInfo, Store
-
-_MAX_BEGINNING_FILES = 1000
 
 
 class BucketDataset:
@@ -44,35 +42,37 @@ class BucketDataset:
     async def commit(self, part: Path, lease: Lease) -> Committed:
         """Append a part; an episode that is in changes nothing.
 
+        Args:
+            part: folder of a one-episode dataset.
+            lease: on the dataset. Without it nothing more is sent: what comes late could overwrite what the next holder sends.
+
         Raises:
             BadDataset: the part does not fit, is in with another digest, or something else lies at the dataset's place.
             DatasetBusy: the lease was lost before the commit became visible.
             StoreUnavailable, Refused, DiskFull: see ``shared.store_object.Store``.
         """
+        return await while_held(lease, self._committed(part, lease))
+
+    async def _committed(self, part: Path, lease: Lease) -> Committed:
         remote_bytes = await self._mirrored()
-        beginning = () if layout.INFO_PATH in remote_bytes else await self._beginning()
+        left = () if layout.INFO_PATH in remote_bytes else await beginning(self._store, self._prefix)
         grown = await completed(asyncio.to_thread(growth, part, self._mirror, remote_bytes=remote_bytes))
         if grown.phases:
             await self._check_neighbours(grown)
             *early, visible, certain = grown.phases
             for phase in early:
                 await self._sent(phase)
-                await self._store.delete(f"{self._prefix}{path}" for path in beginning if path not in grown.paths)
-                beginning = ()
+                await self._store.delete(f"{self._prefix}{path}" for path in left if path not in grown.paths)
+                left = ()
             lease.check()
-            await completed(self._finished(visible, certain, lease))
+            await completed(while_held(lease, self._finished(visible, certain, lease)))
         return grown.committed
 
     async def _finished(self, visible: Iterable[Sending], certain: Iterable[Sending], lease: Lease) -> None:
-        """Send what can be seen; a request that outlived the lease might overwrite what the next holder sends."""
-        try:
-            async with asyncio.timeout(lease.remaining_s):
-                await self._sent(visible)
-                lease.check()
-                await self._sent(certain)
-        except TimeoutError as error:
-            raise StoreUnavailable(f"{self._store.uri}/{self._prefix}: takes longer than the lease lasts: it is tried again") from error
-
+        """Send what can be seen, and take over what was sent."""
+        await self._sent(visible)
+        lease.check()
+        await self._sent(certain)
         await asyncio.to_thread(adopt, self._mirror)
         self._etags |= self._sent_etags
 
@@ -81,6 +81,7 @@ class BucketDataset:
         self._sent_etags = {}
         found = await asyncio.gather(*(self._store.head(f"{self._prefix}{path}") for path in MIRRORED))
         there = {path: info for path, info in zip(MIRRORED, found, strict=True) if info is not None}
+        there = there if layout.INFO_PATH in there else {}  # what a first commit left says nothing
         for path in set(MIRRORED) - set(there):
             self._etags.pop(path, None)
             await asyncio.to_thread((self._mirror / path).unlink, missing_ok=True)
@@ -92,20 +93,6 @@ class BucketDataset:
         info = await self._store.get(f"{self._prefix}{path}", self._mirror / path)
         if info.etag is not None:
             self._etags[path] = info.etag
-
-    async def _beginning(self) -> tuple[str, ...]:
-        """Return the files that a first commit left, relative to the dataset; nothing if nothing is there."""
-        paths: list[str] = []
-        async for info in self._store.list(self._prefix):
-            paths.append(info.key.removeprefix(self._prefix))
-            if len(paths) > _MAX_BEGINNING_FILES:
-                break
-        if paths and not (is_beginning(paths) and len(paths) <= _MAX_BEGINNING_FILES):
-            raise BadDataset(
-                f"{self._store.uri}/{self._prefix}: is there but is no dataset ({layout.INFO_PATH} is missing): "
-                "give another name, or remove what is there"
-            )
-        return tuple(paths)
 
     async def _check_neighbours(self, grown: Growth) -> None:
         """Refuse to build on a dataset whose last table is missing, or that has tables beyond the next one."""

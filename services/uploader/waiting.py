@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from shared.leases import Lease
 
 T = TypeVar("T")
 
@@ -28,3 +30,22 @@ async def completed(work: Awaitable[T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+async def while_held(lease: Lease, work: Coroutine[Any, Any, T]) -> T:
+    """Await work as long as its lease is held; cancel it when less than a third of the lease is left.
+
+    Raises:
+        DatasetBusy: the lease slipped away.
+    """
+    working = asyncio.create_task(work)
+    slipping = asyncio.create_task(lease.slipping())
+    try:
+        await asyncio.wait({working, slipping}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            await slipping
+        return await working
+    finally:
+        slipping.cancel()
+        working.cancel()
+        await asyncio.gather(working, slipping, return_exceptions=True)

@@ -20,7 +20,7 @@ from shared.lerobot.info import Info, decoded_info
 from shared.lerobot.records import ProvenanceLine, TaskLine, decoded_lines
 from shared.store_object import Store
 
-_NUM_KEYS_LOOKED_AT = 1000
+_MAX_BEGINNING_FILES = 1000
 
 
 class DatasetState(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +59,10 @@ async def dataset_state(store: Store, prefix: str) -> DatasetState | None:
     content = await found_bytes(store, f"{prefix}{layout.INFO_PATH}")
     place = f"{store.uri}/{prefix}".rstrip("/")
     if content is None:
-        await _check_free(store, prefix, folder, place)
+        if folder is None:
+            await beginning(store, prefix)
+        elif await asyncio.to_thread(_is_used, folder):
+            raise _not_a_dataset(store, prefix)
         return None
     info = decoded_info(content, place=f"{place}/{layout.INFO_PATH}")
     tasks = decoded_lines(await found_bytes(store, f"{prefix}{layout.TASKS_PATH}") or b"", TaskLine, place=f"{place}/{layout.TASKS_PATH}")
@@ -89,18 +92,27 @@ def is_beginning(paths: Collection[str]) -> bool:
     return manifests == {layout.manifest_path(0)}
 
 
-async def _check_free(store: Store, prefix: str, folder: Path | None, place: str) -> None:
-    if folder is not None:
-        paths = await asyncio.to_thread(_names, folder)
-    else:
-        paths = []
-        async for found in store.list(prefix):
-            paths.append(found.key.removeprefix(prefix))
-            if len(paths) == _NUM_KEYS_LOOKED_AT:
-                break
-    if paths and (folder is not None or not is_beginning(paths)):
-        raise BadDataset(f"{place}: is there but is no dataset ({layout.INFO_PATH} is missing): give another name, or remove what is there")
+async def beginning(store: Store, prefix: str) -> tuple[str, ...]:
+    """Return what a first commit that was cut off left where a dataset in a bucket will be, relative to it; mostly nothing.
+
+    Raises:
+        BadDataset: something else lies there.
+        StoreUnavailable, Refused: see ``shared.store_object.Store``.
+    """
+    paths: list[str] = []
+    async for found in store.list(prefix):
+        paths.append(found.key.removeprefix(prefix))
+        if len(paths) > _MAX_BEGINNING_FILES:
+            break
+    if paths and (len(paths) > _MAX_BEGINNING_FILES or not is_beginning(paths)):
+        raise _not_a_dataset(store, prefix)
+    return tuple(paths)
 
 
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name] if folder.exists() else []
+def _not_a_dataset(store: Store, prefix: str) -> BadDataset:
+    place = f"{store.uri}/{prefix}".rstrip("/")
+    return BadDataset(f"{place}: is there but is no dataset ({layout.INFO_PATH} is missing): give another name, or remove what is there")
+
+
+def _is_used(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))

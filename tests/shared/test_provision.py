@@ -53,7 +53,7 @@ async def test_bucket_of_leases_forgets_after_the_time_of_a_lease(private_nats: 
     found = await bus.api("STREAM.INFO.KV_EPISODES_leases", {})
 
     assert found is not None
-    assert (found["config"]["subjects"], found["config"]["max_age"]) == (["$KV.EPISODES_leases.>"], 30 * 10**9)
+    assert (found["config"]["subjects"], found["config"]["max_age"]) == (["$KV.EPISODES_leases.>"], 10 * 10**9)
     assert (found["config"]["max_msgs_per_subject"], found["config"]["storage"]) == (1, "file")
 
 
