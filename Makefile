@@ -10,7 +10,7 @@ help:
 	@echo "make demo     install, and run the whole pipeline once on a simulated robot's episodes"
 	@echo "make test     install, and run all tests"
 	@echo "make check    format, lint, strict types, import rules"
-	@echo "make bench    speed, memory and latency, as ratios"
+	@echo "make bench    speed, memory, latency and the control of a robot"
 	@echo "make soak     long faults and load"
 	@echo "make up       run the whole system on this machine until Ctrl-C"
 

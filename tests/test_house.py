@@ -23,6 +23,8 @@ PURE_FILES = {
     "services/recorder/cameras/pace.py",
     "services/recorder/cameras/reports.py",
     "services/recorder/cameras/synthetic_address.py",
+    "services/recorder/joints.py",
+    "services/recorder/timing.py",
     "services/recorder/robots/errors.py",
     "services/recorder/robots/models.py",
     "services/recorder/robots/normalisation.py",

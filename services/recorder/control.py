@@ -6,8 +6,8 @@ silent arm delays nobody but its partner. A side that is still busy when a tick 
 ticks are given up. A follower without its leader's position gets no goal and holds the last one.
 
 What is recorded of a side: the follower as measured (``slave``) at the middle of the question to it, and the goal that was sent
-(``master``) at the middle of the question to the leader. Saving does not touch the loop: samples go into growing arrays which the
-end of an episode hands over as they are. The collector of cyclic garbage rests while an episode is recorded.
+(``master``) at the middle of the question to the leader. Saving does not touch the loop: samples go into reserved arrays which
+the end of an episode hands over as they are. The collector of cyclic garbage rests while an episode is recorded.
 """
 
 from __future__ import annotations

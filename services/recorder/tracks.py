@@ -39,7 +39,7 @@ class EpisodeTracks:
             self._tracks[side.leader.name].add(clock.at_us(step.sent.time_s), step.sent.values)
 
     def recording(self) -> JointRecording:
-        """Return what was kept, without copying it; nothing can be added any more."""
+        """Return what was kept, without copying it."""
         tracks = self._tracks
         report = LoopReport(
             wanted_rate_hz=self._rate_hz,
