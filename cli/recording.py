@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -158,7 +159,8 @@ def _tell_outcome(incoming: Incoming, recording: Recording, terminal: Terminal) 
             uploaded = decode(incoming.body, EpisodeUploaded)
             if uploaded.episode_id in recording.kept:
                 index = "" if uploaded.episode_index is None else f" as episode {uploaded.episode_index}"
-                terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames)")
+                delay_s = time.time() - uploaded.timestamp
+                terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames), {delay_s:.1f} s after its end")
         elif incoming.subject.startswith("episode.failed."):
             failed = decode(incoming.body, EpisodeFailed)
             if failed.episode_id in recording.kept:
