@@ -20,6 +20,9 @@ from services.recorder.cameras.errors import CameraRefused, CameraUnreachable
 from services.recorder.cameras.messages import LENGTH_BYTES, Message, News, Problem, Refusal, Reply, Request, Status, answer, packed
 
 _END_TIMEOUT_S = 6.0
+_BUSY_END_TIMEOUT_S = 1.0
+"""How long a child is waited for that is still busy with what nobody waits for any more."""
+
 _MAX_UNSENT_BYTES = 64 * 1024
 _NUM_LAST_LINES = 3
 _LAST_BYTES = 4096
@@ -111,11 +114,11 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """Have the child end, and kill it if it does not within six seconds."""
+        """Have the child end, and kill it if it does not within six seconds, or one if it is busy."""
         self._is_closing = True
         self._writer.close()
         try:
-            await asyncio.wait_for(self._process.wait(), _END_TIMEOUT_S)
+            await asyncio.wait_for(self._process.wait(), _BUSY_END_TIMEOUT_S if self._replies else _END_TIMEOUT_S)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()

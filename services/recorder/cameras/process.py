@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from services.recorder.cameras.errors import CameraUnreachable
 from services.recorder.cameras.link import Link
 from services.recorder.cameras.messages import Discard, News, Open, Opened, Problem, Show, Start, Stop, Stopped
 from services.recorder.cameras.options import CameraOptions
@@ -40,6 +41,7 @@ class Cameras:
         self._link = link
         self._clock = clock
         self._is_shown = is_shown
+        self._is_recording = False
         self._shown_s = 0.0
 
     @property
@@ -52,25 +54,38 @@ class Cameras:
 
         Raises:
             CameraUnreachable: the folder cannot be made, or the camera process is gone.
+            ValueError: an episode has not ended; one whose start was cancelled wants to be discarded.
         """
-        await self._link.ask(Start(str(folder), self._clock.now_us()))
+        if self._is_recording:
+            raise ValueError(f"the cameras still record: stop or discard that episode before {folder}")
+        self._is_recording = True
+        try:
+            await self._link.ask(Start(str(folder), self._clock.now_us()))
+        except CameraUnreachable:
+            self._is_recording = False
+            raise
 
     async def stop(self) -> dict[str, CameraReport]:
         """Return the reports by camera once every frame captured until now is written (not synced to the disk).
 
         Raises:
             CameraUnreachable: the camera process is gone.
+            ValueError: nothing is being recorded.
         """
+        if not self._is_recording:
+            raise ValueError("the cameras record nothing that could stop")
+        self._is_recording = False
         reply = await self._link.ask(Stop(self._clock.now_us()))
         assert isinstance(reply, Stopped)
         return reply.reports
 
     async def discard(self) -> None:
-        """End without a report: the frames that were written are nobody's business.
+        """End without a report, or do nothing: the frames that were written are nobody's business.
 
         Raises:
             CameraUnreachable: the camera process is gone.
         """
+        self._is_recording = False
         await self._link.ask(Discard())
 
     def show(self, joints: Mapping[str, float], time_us: int) -> None:

@@ -161,14 +161,14 @@ def write_sequence(folder: Path) -> str:
 @pytest.mark.parametrize("write", [write_avi, write_sequence])
 @pytest.mark.parametrize("rotation", [0, 180])
 def test_files_show_their_frames(write: Callable[[Path], str], rotation: int, tmp_path: Path) -> None:
-    source = VideoFile("left", options(write(tmp_path), fps=500, rotation=rotation))
+    source = VideoFile("left", options(write(tmp_path), fps=20, rotation=rotation))
     times_s, images = [], []
     for _ in range(4):
         times_s.append(source.grab() or 0.0)
         images.append(decoded(source.retrieve().data))
     source.close()
 
-    assert np.diff(times_s) == pytest.approx(np.full(3, 1 / 500), abs=0.002)
+    assert np.diff(times_s) == pytest.approx(np.full(3, 1 / 20), abs=0.02)
     for index, image in enumerate(images):
         expected = np.rot90(scene(index), 2) if rotation else scene(index)
         assert np.abs(image.astype(int) - expected).mean() < 6

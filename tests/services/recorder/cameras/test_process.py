@@ -54,7 +54,7 @@ async def test_episodes_follow_each_other_in_folders_of_their_own(tmp_path: Path
 
     assert {name: report.num_frames for name, report in first.items()} == {name: num_files(tmp_path / "first" / name) for name in TWO}
     assert {name: report.num_frames for name, report in third.items()} == {name: num_files(tmp_path / "third" / name) for name in TWO}
-    assert all(report.last_us is not None and end_us - 60_000 < report.last_us <= end_us + 5_000 for report in first.values())
+    assert all(report.last_us is not None and end_us - 200_000 < report.last_us <= CLOCK.now_us() for report in first.values())
     assert sum(report.num_lost for report in first.values()) == 0
     assert num_files(tmp_path / "second" / "left") == num_discarded
     assert problems == []
@@ -63,7 +63,7 @@ async def test_episodes_follow_each_other_in_folders_of_their_own(tmp_path: Path
 async def test_status_tells_the_rate_of_each_camera() -> None:
     async with running_cameras(TWO, clock=CLOCK, on_problem=print) as cameras:
         assert not cameras.status["left"].is_delivering
-        await until(lambda: cameras.status["left"].fps > 45 and cameras.status["right"].fps > 22)
+        await until(lambda: cameras.status["left"].fps > 35 and 15 < cameras.status["right"].fps < 30)
 
         assert cameras.status["right"].is_delivering
 
@@ -120,10 +120,45 @@ async def test_a_cancelled_request_does_not_confuse_the_next_one(tmp_path: Path)
     async with running_cameras(TWO, clock=CLOCK, on_problem=print) as cameras:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(cameras.start(tmp_path), 0)
+        await cameras.discard()
         await record(cameras, tmp_path / "next", num_frames=3)
         reports = await cameras.stop()
 
     assert set(reports) == set(TWO)
+
+
+async def test_cameras_that_are_given_up_while_they_open_end_soon() -> None:
+    before = set(psutil.Process().children())
+    began_s = time.monotonic()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.7), running_cameras({"left": options("sim://x?stop_after_s=0")}, clock=CLOCK, on_problem=print):
+            pass
+
+    assert time.monotonic() - began_s < 5
+    assert set(psutil.Process().children()) <= before
+
+
+async def test_episodes_one_inside_the_other_are_a_programmers_mistake(tmp_path: Path) -> None:
+    async with running_cameras(TWO, clock=CLOCK, on_problem=print) as cameras:
+        with pytest.raises(ValueError, match="record nothing"):
+            await cameras.stop()
+        await cameras.discard()
+        await cameras.start(tmp_path)
+        with pytest.raises(ValueError, match="still record"):
+            await cameras.start(tmp_path)
+
+        assert set(await cameras.stop()) == set(TWO)
+
+
+async def test_a_folder_that_cannot_be_made_is_told_and_the_next_one_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "left").write_text("a file is in the way")
+    async with running_cameras(TWO, clock=CLOCK, on_problem=print) as cameras:
+        with pytest.raises(CameraUnreachable, match="left cannot be made: File exists"):
+            await cameras.start(tmp_path)
+        await record(cameras, tmp_path / "next", num_frames=2)
+
+        assert set(await cameras.stop()) == set(TWO)
 
 
 async def test_signals_of_the_terminal_and_the_service_manager_do_not_end_the_cameras(tmp_path: Path) -> None:
