@@ -63,7 +63,7 @@ class Saver:
         self._changed = asyncio.Event()
         self._sending = asyncio.Lock()
         self._stdin: asyncio.StreamWriter | None = None
-        self._is_closing = False
+        self._closing = asyncio.Event()
         self._is_ready = False
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -99,14 +99,16 @@ class Saver:
     async def run(self) -> None:
         """Keep the child running until ``close``."""
         pause_s = _FIRST_PAUSE_S
-        while not self._is_closing:
+        while not self._closing.is_set():
             started_s = time.monotonic()
             status = await self._life(is_first=not self.started.done())
-            if self._is_closing or not self.started.done() or self.started.exception() is not None:
+            if self._closing.is_set() or not self.started.done() or self.started.exception() is not None:
                 break
             self._note_death(status)
             pause_s = _FIRST_PAUSE_S if time.monotonic() - started_s > _SOUND_LIFE_S else pause_s
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._closing.wait()
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         if not self.started.done():
             self.started.set_exception(WorkerCrashed(f"the saver's process did not start: see {self._folder / LOG_FILE}"))
@@ -117,7 +119,7 @@ class Saver:
 
     def close(self) -> None:
         """Let the child save what it has in hand and end."""
-        self._is_closing = True
+        self._closing.set()
         if self._stdin is not None:
             self._stdin.close()
 

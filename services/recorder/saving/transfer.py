@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from shared.folder_copy import copy_folder, file_sizes
 from shared.places import Place
 from shared.revision import Revision
 from shared.store_file import sync_folder, translated
-from shared.store_object import Store
+from shared.store_object import ObjectInfo, Store
 
 METADATA_KEY = f"joints/{METADATA_FILE}"
 _IN_FLIGHT = 64
@@ -66,6 +67,10 @@ async def revision(store: Store, place: Place) -> str:
     Raises:
         StoreUnavailable, Refused: see ``Store``.
     """
+    folder = store.local_path(place.prefix)
+    if folder is not None:
+        with translated(str(folder)):
+            return await asyncio.to_thread(_local_revision, folder)
     growing = Revision()
     async for info in store.list(place.prefix):
         growing.add(info, info.key.removeprefix(place.prefix))
@@ -102,6 +107,25 @@ async def _nonce_there(store: Store, place: Place) -> str | None:
         return msgspec.json.decode(await store.get_bytes(f"{place.prefix}{METADATA_KEY}"), type=_Mark).nonce
     except msgspec.DecodeError:
         return None
+
+
+def _local_revision(folder: Path) -> str:
+    """Return the revision of a folder at once: the store's own listing asks a thread for each of thousands of files."""
+    growing = Revision()
+
+    def add_below(path: str, tail: str) -> None:
+        with os.scandir(path) as entries:
+            # A folder sorts as its content does: with the slash.
+            entry_by_name = {f"{entry.name}/" if entry.is_dir() else entry.name: entry for entry in entries}
+        for name, entry in sorted(entry_by_name.items()):
+            if entry.is_dir():
+                add_below(entry.path, tail + name)
+            else:
+                found = entry.stat()
+                growing.add(ObjectInfo(key=tail + name, size_bytes=found.st_size, modified_s=found.st_mtime), tail + name)
+
+    add_below(str(folder), "")
+    return growing.text
 
 
 async def _sent(store: Store, place: Place, raw: Path) -> None:
