@@ -27,6 +27,7 @@ _JPEG_QUALITY = 95
 _MOTION_JPEG = int.from_bytes(b"MJPG", "little")
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE, -90: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _FPS_TOLERANCE = 0.01
+_OLDEST_FRAME_S = 5.0
 _NUM_DAMAGED_FIRST = 10
 """Many cameras begin with a few damaged frames."""
 
@@ -202,9 +203,8 @@ def capture_time_s(stamped_s: float, *, now_s: float) -> float:
         stamped_s: what the driver says, in seconds of an unknown clock; 0 if it says nothing.
         now_s: monotonic time of the hand-over.
     """
-    # A driver holds a handful of frames: none is many seconds old. Rounding may put a stamp a moment into the future.
-    is_sane = stamped_s > 0 and -0.005 < now_s - stamped_s < 5.0
-    return min(stamped_s, now_s) if is_sane else now_s
+    # A driver holds a handful of frames: none is many seconds old, and none comes from the future.
+    return stamped_s if 0 < stamped_s <= now_s < stamped_s + _OLDEST_FRAME_S else now_s
 
 
 def _hands_over_jpeg(capture: Capture, name: str, options: CameraOptions) -> bool:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import rerun
 from rerun.chunk import RrdReader
@@ -25,7 +26,7 @@ def shown(path: Path) -> dict[str, list[dict[str, Any]]]:
     for chunk in RrdReader(path).stream().to_chunks():
         batch = chunk.to_record_batch()
         columns = {name: batch[name] for name in batch.schema.names if name != "log_time"}
-        plain = {name: (column.cast("int64") if name == "time" else column).to_pylist() for name, column in columns.items()}
+        plain = {name: (column.cast(pa.int64()) if name == "time" else column).to_pylist() for name, column in columns.items()}
         rows.setdefault(chunk.entity_path, []).extend(dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True))
     return rows
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.recorder.cameras.errors import CameraUnreachable
 from services.recorder.cameras.link import Link
-from services.recorder.cameras.messages import Discard, Discarded, Opened, Show
+from services.recorder.cameras.messages import Discard, Discarded, Open, Opened, Show
 
 
 @asynccontextmanager
@@ -24,9 +24,10 @@ async def opened(deaths: list[str]) -> AsyncIterator[Link]:
 async def test_replies_come_in_the_order_of_the_requests() -> None:
     deaths: list[str] = []
     async with opened(deaths) as link:
-        assert await asyncio.gather(*(link.ask(Discard()) for _ in range(5))) == [Discarded()] * 5
+        replies = await asyncio.gather(link.ask(Discard()), link.ask(Open({}, 0, None)), link.ask(Discard()), link.ask(Discard()))
         pid = link.pid
 
+    assert list(replies) == [Discarded(), Opened(None), Discarded(), Discarded()]
     assert not psutil.pid_exists(pid)
     assert deaths == []
 
