@@ -22,7 +22,7 @@ class Recording:
     """One camera's frames of one episode.
 
     Args:
-        folder: where ``{timestamp_us}.jpg`` go; made if missing.
+        folder: where ``{timestamp_us}.jpg`` go, named by the camera; made if missing.
         fps: the rate that was asked for.
         start_us: when the episode began.
         on_problem: called with a sentence, from any thread, when a frame is lost for the first time.
@@ -65,7 +65,9 @@ class Recording:
         """Have a frame written, without waiting; called by one thread."""
         if self._waiting.qsize() >= self._capacity:
             self._num_crowded_out += 1
-            self.note(f"the disk is too slow: {self._capacity} frames wait to be written to {self._folder}, further ones are lost")
+            self.note(
+                f"camera {self._folder.name}: the disk is too slow: {self._capacity} frames wait to be written to {self._folder}, further ones are lost"
+            )
             return
         self._waiting.put((captured_us, data))
 
@@ -73,7 +75,7 @@ class Recording:
         """Count a frame that arrived damaged."""
         self._num_damaged += 1
         if self._problem is None:
-            self._problem = f"the frame of {captured_us} us arrived damaged and is not kept: it {problem}; check cable and USB port"
+            self._problem = f"camera {self._folder.name}: the frame of {captured_us} us arrived damaged and is not kept: it {problem}; check cable and USB port"
 
     def note(self, problem: str) -> None:
         """Have the report of the episode say what went wrong; the first sentence stays."""
@@ -111,7 +113,7 @@ class Recording:
         except OSError as error:
             path.unlink(missing_ok=True)
             self._num_unwritten += 1
-            self.note(f"the frame {path} cannot be written: {error.strerror}; check the disk of the recorder")
+            self.note(f"camera {self._folder.name}: the frame {path} cannot be written: {error.strerror}; check the disk of the recorder")
             return
         self._tally.add(captured_us)
         self._num_repeated += data == self._previous

@@ -16,7 +16,7 @@ class CameraStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CameraProblem(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened to a camera, in one sentence; with ``is_over`` the sentence says that it is well again."""
+    """What happened to a camera, in one sentence that names it; with ``is_over`` the sentence says that it is well again."""
 
     camera: str
     message: str
@@ -36,7 +36,7 @@ class CameraReport(msgspec.Struct, frozen=True, kw_only=True):
         num_damaged: frames that arrived damaged from the camera, and were not written.
         num_repeated: frames that hold the very bytes of the one before; they are written.
         measured_fps: rate of the frames that were written; 0 with fewer than two.
-        problem: what went wrong, in one sentence; None if nothing did.
+        problem: what went wrong, in one sentence that names the camera; None if nothing did.
     """
 
     num_frames: int

@@ -53,7 +53,7 @@ def test_a_disk_that_is_too_slow_loses_frames_that_are_counted_and_told_once(tmp
     assert report.num_frames + report.num_lost == 10
     assert report.num_lost in {7, 8}  # whether the writer had taken the first one already
     assert report.problem
-    assert "the disk is too slow: 2 frames wait" in report.problem
+    assert "camera left: the disk is too slow: 2 frames wait" in report.problem
     assert problems == [report.problem]
 
 
@@ -81,7 +81,7 @@ def test_damaged_and_repeated_frames_are_counted(tmp_path: Path) -> None:
 
     assert (report.num_frames, report.num_repeated, report.num_damaged) == (3, 1, 1)
     assert report.problem
-    assert "the frame of 4000 us arrived damaged and is not kept: it is cut off" in report.problem
+    assert "camera left: the frame of 4000 us arrived damaged and is not kept: it is cut off" in report.problem
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
