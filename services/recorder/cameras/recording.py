@@ -65,9 +65,8 @@ class Recording:
         """Have a frame written, without waiting; called by one thread."""
         if self._waiting.qsize() >= self._capacity:
             self._num_crowded_out += 1
-            self.note(
-                f"camera {self._folder.name}: the disk is too slow: {self._capacity} frames wait to be written to {self._folder}, further ones are lost"
-            )
+            problem = f"the disk is too slow: {self._capacity} frames wait to be written to {self._folder}, further ones are lost"
+            self.note(f"camera {self._folder.name}: {problem}")
             return
         self._waiting.put((captured_us, data))
 
@@ -75,7 +74,8 @@ class Recording:
         """Count a frame that arrived damaged."""
         self._num_damaged += 1
         if self._problem is None:
-            self._problem = f"camera {self._folder.name}: the frame of {captured_us} us arrived damaged and is not kept: it {problem}; check cable and USB port"
+            found = f"the frame of {captured_us} us arrived damaged and is not kept: it {problem}"
+            self._problem = f"camera {self._folder.name}: {found}; check cable and USB port"
 
     def note(self, problem: str) -> None:
         """Have the report of the episode say what went wrong; the first sentence stays."""
