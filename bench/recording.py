@@ -1,6 +1,7 @@
 """(d) How punctual the control loop is: the simulated bimanual robot, in a process of its own, driven at 200 Hz.
 
-Beside it, in a third process and at the same time, an empty loop ticks at the same rate: what it misses, the machine takes.
+Three cameras and the saver, each in their process, work beside it as in a recording; a second episode begins while the first
+is saved. In one more process an empty loop ticks at the same rate at the same time: what it misses, the machine takes.
 The lateness of a tick is how long after its time it began; the spacing is what the data has, between two samples of an arm.
 """
 
@@ -23,6 +24,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from bench.raw import strategy_document
 from services.recorder.cameras.options import CameraOptions
 from services.recorder.cameras.process import Cameras, running_cameras
 from services.recorder.cameras.reports import CameraReport
@@ -32,14 +34,19 @@ from services.recorder.joints import JointRecording
 from services.recorder.priority import real_time_priority
 from services.recorder.robots.models import RobotOptions
 from services.recorder.robots.robot import Robot, connected_robot
+from services.recorder.saver import Saver, running_saver
+from services.recorder.saving.episode import ArmSamples, FinishedEpisode
 from services.recorder.ticker import ticking
 from services.recorder.timing import NS_PER_S, LoopReport, Percentiles, TickCounts
+from shared.events import EpisodeReady
 
+SOURCE = "bench"
 RATE_HZ = 200.0
 SECONDS = 60.0
 CAMERA_NAMES = ("left", "right", "top")
 CAMERA_FPS = 30
 _SETTLING_S = 2.0
+_WHILE_SAVING_S = 3.0
 _PORTS_BY_ROLE = {"robot": "follower", "teleop": "leader"}
 
 
@@ -51,6 +58,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     core_shares: dict[str, float]
     end_ms: float
     is_real_time: bool
+    while_saving: LoopReport
     problems: list[str]
     cameras: dict[str, CameraReport]
 
@@ -119,6 +127,7 @@ def empty_loop(connection: Connection) -> None:
 
 
 async def _empty_ticks(connection: Connection) -> EmptyLoop:
+    connection.send(None)
     counts = TickCounts(period_ns=round(NS_PER_S / RATE_HZ))
     is_over = asyncio.Event()
     connection.recv()
@@ -133,45 +142,109 @@ async def _empty_ticks(connection: Connection) -> EmptyLoop:
     )
 
 
-async def measured(folder: Path, *, seconds: float, is_with_cameras: bool) -> Measured:
-    """Record once and return what was found."""
-    own_end, other_end = multiprocessing.Pipe()
-    empty = multiprocessing.get_context("spawn").Process(target=empty_loop, args=(other_end,))
-    empty.start()
+@asynccontextmanager
+async def saving(folder: Path) -> AsyncIterator[Saver]:
+    """Give a saver without a network: what it saves waits on disk."""
+    (folder / "strategy.yaml").write_bytes(msgspec.yaml.encode(strategy_document()))
+    document = {
+        "store": (folder / "store").as_uri(),
+        "nats": {"servers": ["nats://127.0.0.1:1"]},
+        "sources": [SOURCE],
+        "conversion": {"config_template": str(folder / "strategy.yaml")},
+    }
+    config = folder / "storage.yaml"
+    config.write_bytes(msgspec.yaml.encode(document))
+    async with running_saver(folder / "recorder", config_path=config, source=SOURCE, on_progress=lambda _: None) as saver:
+        yield saver
+
+
+def finished(joints: JointRecording, folder: Path, *, num_frames: int) -> FinishedEpisode:
+    """Return an episode as the recorder hands it to the saver."""
+    return FinishedEpisode(
+        event=EpisodeReady(episode_id=folder.name, source=SOURCE, timestamp=time.time()),
+        folder=folder,
+        arms=tuple(ArmSamples(arm=name, times_us=arm.times_us, values=arm.values) for name, arm in joints.arms.items()),
+        metadata={},
+        num_frames=num_frames,
+    )
+
+
+class Rig(msgspec.Struct, kw_only=True):
+    """Everything that runs during a recording."""
+
+    loop: ControlLoop
+    cameras: Cameras | None
+    saver: Saver
+    processes: dict[str, psutil.Process]
+    folder: Path
+    problems: list[str]
+
+
+@asynccontextmanager
+async def running_rig(folder: Path, *, is_with_cameras: bool) -> AsyncIterator[Rig]:
+    """Start everything, and give it once the followers are where the leaders are."""
     clock, problems = Clock.started(), []
     async with AsyncExitStack() as stack:
         simulated, ports = stack.enter_context(simulator(folder))
-        processes = {"control": psutil.Process(), "simulator": simulated}
         robot, teleop = await stack.enter_async_context(connected(ports, folder))
         rate_hz, sentence = await reachable_rate(robot, teleop, wanted_hz=RATE_HZ)
         problems += [sentence] if sentence else []
         loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=problems.append)
         cameras = await stack.enter_async_context(simulated_cameras(clock, problems)) if is_with_cameras else None
+        saver = await stack.enter_async_context(saving(folder))
+        processes = {"control": psutil.Process(), "simulator": simulated, "saver": psutil.Process(saver.pid)}
         processes |= {"cameras": psutil.Process(cameras.pid)} if cameras else {}
         driving = asyncio.create_task(loop.run())
-        await asyncio.sleep(_SETTLING_S)  # the followers come to where the leaders are
-        is_real_time = loop.status.is_real_time
-        stolen_s = psutil.cpu_times().steal
-        before = {name: _core_s(process) for name, process in processes.items()}
-        own_end.send(None)
-        if cameras:
-            await cameras.start(folder / "images")
-        loop.begin()
-        await asyncio.sleep(seconds)
-        begin_s = time.perf_counter()
-        joints = loop.end()
-        end_ms = 1000 * (time.perf_counter() - begin_s)
-        own_end.send(None)
-        shares = {name: (_core_s(process) - before[name]) / seconds for name, process in processes.items()}
-        shares["stolen by other machines"] = (psutil.cpu_times().steal - stolen_s) / seconds
-        reports = await cameras.stop() if cameras else {}
-        driving.cancel()
-        await asyncio.wait({driving})
-        found = await asyncio.to_thread(own_end.recv)
-        empty.join()
-    return Measured(
-        joints=joints, empty=found, core_shares=shares, end_ms=end_ms, is_real_time=is_real_time, cameras=reports, problems=problems
+        try:
+            await asyncio.sleep(_SETTLING_S)
+            recording = folder / "recorder" / "recording"
+            yield Rig(loop=loop, cameras=cameras, saver=saver, processes=processes, folder=recording, problems=problems)
+        finally:
+            driving.cancel()
+            await asyncio.wait({driving})
+
+
+async def measured(rig: Rig, *, seconds: float) -> Measured:
+    """Record once, and once more while that is saved; return what was found."""
+    own_end, other_end = multiprocessing.Pipe()
+    empty = multiprocessing.get_context("spawn").Process(target=empty_loop, args=(other_end,))
+    empty.start()
+    await asyncio.to_thread(own_end.recv)  # it is there
+    folder = rig.folder / "episode_0001"
+    stolen_s, before = psutil.cpu_times().steal, {name: _core_s(process) for name, process in rig.processes.items()}
+    own_end.send(None)
+    if rig.cameras:
+        await rig.cameras.start(folder / "images")
+    rig.loop.begin()
+    await asyncio.sleep(seconds)
+    begin_s = time.perf_counter()
+    joints = rig.loop.end()
+    end_ms = 1000 * (time.perf_counter() - begin_s)
+    own_end.send(None)
+    shares = {name: (_core_s(process) - before[name]) / seconds for name, process in rig.processes.items()}
+    shares["stolen by other machines"] = (psutil.cpu_times().steal - stolen_s) / seconds
+    rig.loop.begin()
+    reports = await rig.cameras.stop() if rig.cameras else {}
+    num_frames = sum(report.num_frames for report in reports.values())
+    await asyncio.gather(rig.saver.save(finished(joints, folder, num_frames=num_frames)), asyncio.sleep(_WHILE_SAVING_S))
+    found = Measured(
+        joints=joints,
+        empty=await asyncio.to_thread(own_end.recv),
+        core_shares=shares,
+        end_ms=end_ms,
+        is_real_time=rig.loop.status.is_real_time,
+        while_saving=rig.loop.end().report,
+        cameras=reports,
+        problems=rig.problems,
     )
+    empty.join()
+    return found
+
+
+async def recorded(folder: Path, *, seconds: float, is_with_cameras: bool) -> Measured:
+    """Return what a recording in this folder found."""
+    async with running_rig(folder, is_with_cameras=is_with_cameras) as rig:
+        return await measured(rig, seconds=seconds)
 
 
 def _core_s(process: psutil.Process) -> float:
@@ -201,6 +274,7 @@ def show(found: Measured) -> None:
     print(f"recording: {report.measured_rate_hz:.2f} Hz measured, {report.wanted_rate_hz:g} wanted, {priority}, load of the machine {load}")
     print(f"recording: ticks: {_ticks_text(report)} (wanted at most 0.1 %)")
     print(f"recording: an empty loop meanwhile: {_ticks_text(found.empty)}")
+    print(f"recording: ticks while the episode was saved: {_ticks_text(found.while_saving)}")
     p50, p99, last = np.percentile(_spacing_us(found.joints), [50, 99, 100])
     print(f"recording: spacing of samples off the period: p50 {p50:.0f} us, p99 {p99:.0f} us, max {last:.0f} us")
     print(
@@ -224,7 +298,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--cameras", action=argparse.BooleanOptionalAction, default=True, help="three of 640x480 at 30 fps beside the arms")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        show(asyncio.run(measured(Path(folder), seconds=options.seconds, is_with_cameras=options.cameras)))
+        show(asyncio.run(recorded(Path(folder), seconds=options.seconds, is_with_cameras=options.cameras)))
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ class ControlLoop:
             served_index = self._tick_index
             episode = self._episode
             step = await side.step()
-            if episode is not None and episode is self._episode:
+            if episode is not None:
                 episode.add(side, step, clock=self._clock)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from services.recorder.clock import Clock
 from services.recorder.control import ControlLoop
@@ -13,6 +14,7 @@ from services.recorder.robots.models import Kind, RobotOptions
 from services.recorder.robots.robot import Robot, connected_robot
 from services.recorder.simulation.faults import Faults
 from services.recorder.simulation.robot import SimulatedRobot
+from services.recorder.ticker import best_timer
 from tests.services.recorder.arms import PATIENT, ROBOT_ID, bimanual, places
 
 ROLES: dict[Kind, str] = {"robot": "follower", "teleop": "leader"}
@@ -58,9 +60,17 @@ async def single(simulated: SimulatedRobot, folder: Path) -> AsyncIterator[tuple
 class Driving:
     """A running loop, the problems it told, and its task."""
 
-    def __init__(self, robot: Robot, teleop: Robot, *, rate_hz: float, patience: Patience) -> None:
+    def __init__(self, robot: Robot, teleop: Robot, *, rate_hz: float, patience: Patience, timer_maker: Any = best_timer) -> None:
         self.problems: list[str] = []
-        self.loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=Clock.started(), on_problem=self.problems.append, patience=patience)
+        self.loop = ControlLoop(
+            robot,
+            teleop,
+            rate_hz=rate_hz,
+            clock=Clock.started(),
+            on_problem=self.problems.append,
+            patience=patience,
+            timer_maker=timer_maker,
+        )
         self.task = asyncio.create_task(self.loop.run())
 
     async def until(self, is_reached: Callable[[], bool]) -> None:
@@ -84,11 +94,17 @@ class Driving:
 
 @asynccontextmanager
 async def driven(
-    simulated: SimulatedRobot, folder: Path, *, rate_hz: float = 200.0, patience: Patience = CALM, **robot_options: object
+    simulated: SimulatedRobot,
+    folder: Path,
+    *,
+    rate_hz: float = 200.0,
+    patience: Patience = CALM,
+    timer_maker: Any = best_timer,
+    **robot_options: object,
 ) -> AsyncIterator[Driving]:
     """Drive for the block."""
     async with connected(simulated, folder, **robot_options) as (robot, teleop):
-        driving = Driving(robot, teleop, rate_hz=rate_hz, patience=patience)
+        driving = Driving(robot, teleop, rate_hz=rate_hz, patience=patience, timer_maker=timer_maker)
         try:
             yield driving
         finally:

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +112,39 @@ async def test_a_single_arm_is_recorded_without_a_side(tmp_path: Path, simulated
 
     assert sorted(recording.arms) == ["master", "slave"]
     assert recording.arms["slave"].joint_names == tuple(JOINTS)
+
+
+class HandTimer:
+    """A timer that expires when the test says so."""
+
+    def __init__(self, on_expiry: Callable[[], None]) -> None:
+        self.fire = on_expiry
+
+    def set(self, at_ns: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_side_that_was_busy_serves_the_last_tick_that_passed_and_no_older_one(tmp_path: Path, simulated: SimulatedRobot) -> None:
+    timers: list[HandTimer] = []
+
+    def timer_maker(on_expiry: Callable[[], None]) -> HandTimer:
+        timers.append(HandTimer(on_expiry))
+        return timers[-1]
+
+    simulated.terminals["left_leader"].line.faults = Faults(slow=40)
+    async with driven(simulated, tmp_path, timer_maker=timer_maker) as driving:
+        await driving.until(lambda: bool(timers))
+        for _ in range(4):
+            timers[0].fire()
+            await asyncio.sleep(0)
+        await driving.until(lambda: driving.num_sampled("left_master") == 2)
+        timers[0].fire()
+        await driving.until(lambda: driving.num_sampled("left_master") == 3)
+
+        assert driving.num_sampled("left_slave") == 3
 
 
 async def test_a_silent_arm_takes_no_tick_from_the_other_side(tmp_path: Path, simulated: SimulatedRobot) -> None:
