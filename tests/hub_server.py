@@ -57,10 +57,14 @@ class Fault:
     Args:
         status: what to answer; 0: cut the connection.
         is_late: do what was asked first, so that only the answer is lost.
+        is_held: before it fails, set ``reached`` and wait until the test sets ``released``.
     """
 
-    def __init__(self, method: str, path: str, *, status: int = 0, times: int = 1, is_late: bool = False) -> None:
+    def __init__(self, method: str, path: str, *, status: int = 0, times: int = 1, is_late: bool = False, is_held: bool = False) -> None:
         self.method, self.path, self.status, self.times, self.is_late = method, re.compile(path), status, times, is_late
+        self.reached, self.released = threading.Event(), threading.Event()
+        if not is_held:
+            self.released.set()
 
 
 class HubServer:
@@ -111,8 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: HubServer
 
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the test looks at ``requests``."""
 
     def handle_any(self) -> None:
         address = urlsplit(self.path)
@@ -129,9 +133,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self.fail(fault)
         return answered()
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = handle_any  # noqa: N815 - names of the standard library
 
     def fail(self, fault: Fault) -> None:
+        fault.reached.set()
+        fault.released.wait(60)
         if fault.status:
             return self.send(fault.status, {"error": "injected"})
         self.close_connection = True
@@ -179,38 +185,41 @@ class _Handler(BaseHTTPRequestHandler):
         name, call, rest = found.groups()
         if name not in self.hub.repos:
             return 404, {"error": "Repository not found"}
-        return self.on_repo(self.hub.repos[name], call, rest, body, name)
+        return self.on_repo(name, call or "", rest or "", body)
 
-    def on_repo(self, repo: Repo, call: str | None, rest: str | None, body: bytes, name: str) -> Answer:
-        match (self.command, call):
-            case ("GET", None | "revision"):
-                oid = repo.resolve(rest or "main")
-                siblings = [{"rfilename": path} for path in repo.commits.get(oid or "", {})]
-                return (200, {"id": name, "sha": oid, "private": repo.is_private, "siblings": siblings}) if oid else (404, {})
-            case ("GET", "auth-check"):
-                return 200, {}
-            case ("GET", "refs"):
-                return 200, {"branches": refs(repo.branches, "heads"), "tags": refs(repo.tags, "tags"), "converts": []}
-            case ("GET", "tree"):
-                return 200, [listed(path, content) for path, content in sorted(repo.files(rest or "main").items())]
-            case ("GET", "xet-write-token"):
-                return 404, {"error": "no Xet here"}
-            case ("POST", "preupload"):
-                return 200, {"files": [self.mode(repo.files(rest or "main"), file["path"]) for file in json.loads(body)["files"]]}
-            case ("POST", "commit"):
-                return self.commit(name, rest or "main", [json.loads(line) for line in body.splitlines()])
-            case ("POST", "branch"):
-                repo.branches.setdefault(rest or "", repo.branches["main"])
-                return 200, {}
-            case ("POST", "tag"):
-                tag = json.loads(body)["tag"]
-                if tag in repo.tags:
-                    return 409, {"error": "tag exists"}
-                repo.tags[tag] = repo.resolve(rest or "main") or ""
-                return 200, {}
-            case ("DELETE", "tag"):
-                return (200, {}) if repo.tags.pop(rest or "", None) else (404, {"error": "no such tag"})
-        return 501, {"error": f"unknown call {self.command} {call}"}
+    def on_repo(self, name: str, call: str, rest: str, body: bytes) -> Answer:
+        repo = self.hub.repos[name]
+        calls: dict[tuple[str, str], Callable[[], Answer]] = {
+            ("GET", ""): lambda: self.described(name, repo, "main"),
+            ("GET", "revision"): lambda: self.described(name, repo, rest),
+            ("GET", "auth-check"): lambda: (200, {}),
+            ("GET", "refs"): lambda: (200, {"branches": refs(repo.branches, "heads"), "tags": refs(repo.tags, "tags"), "converts": []}),
+            ("GET", "tree"): lambda: (200, [listed(path, content) for path, content in sorted(repo.files(rest).items())]),
+            ("GET", "xet-write-token"): lambda: (404, {"error": "no Xet here"}),
+            ("POST", "preupload"): lambda: (
+                200,
+                {"files": [self.mode(repo.files(rest), one["path"]) for one in json.loads(body)["files"]]},
+            ),
+            ("POST", "commit"): lambda: self.commit(name, rest, [json.loads(line) for line in body.splitlines()]),
+            ("POST", "branch"): lambda: (200, {"branch": repo.branches.setdefault(rest, repo.branches["main"])}),
+            ("POST", "tag"): lambda: self.tag(repo, json.loads(body)["tag"], rest),
+            ("DELETE", "tag"): lambda: (200, {"commit": repo.tags.pop(rest)}) if rest in repo.tags else (404, {"error": "no such tag"}),
+        }
+        unknown: Answer = (501, {"error": f"unknown call {self.command} {call}"})
+        return calls.get((self.command, call), lambda: unknown)()
+
+    def described(self, name: str, repo: Repo, revision: str) -> Answer:
+        oid = repo.resolve(revision)
+        if oid is None:
+            return 404, {"error": "no such revision"}
+        siblings = [{"rfilename": path} for path in repo.commits[oid]]
+        return 200, {"id": name, "sha": oid, "private": repo.is_private, "siblings": siblings}
+
+    def tag(self, repo: Repo, name: str, revision: str) -> Answer:
+        if name in repo.tags:
+            return 409, {"error": "tag exists"}
+        repo.tags[name] = repo.resolve(revision) or ""
+        return 200, {}
 
     def create(self, asked: dict[str, Any]) -> Answer:
         name = f"{asked.get('organization') or self.hub.account['name']}/{asked['name']}"

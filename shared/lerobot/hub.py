@@ -26,9 +26,9 @@ from shared.settings import Secret
 if TYPE_CHECKING:
     from shared.lerobot.hub_repository import Content, RemoteFile, Repository
 
-_MAX_FILES_PER_COMMIT = 100
+MAX_FILES_PER_COMMIT = 100
+"""What the Hub recommends: it answers larger commits with a time-out."""
 _MAX_BYTES_PER_COMMIT = 2 << 30
-"""After each commit that much need not be sent again."""
 
 
 class HubTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,11 +60,13 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         deadline_s: without anything having arrived.
         first_delay_s: before the second attempt; it doubles from then on.
         max_delay_s: between two attempts.
+        answer_s: how long a request may go without a sign of life.
     """
 
     deadline_s: float = 600.0
     first_delay_s: float = 1.0
     max_delay_s: float = 60.0
+    answer_s: float = 120.0
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +88,9 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     num_bytes: int
 
 
+_CHECK_ANSWER_S = 20.0
+"""Somebody stands before a robot and waits."""
+
 OnProgress = Callable[[Progress], None]
 
 
@@ -97,66 +102,84 @@ def check_access(target: HubTarget) -> None:
         Refused: huggingface_hub is not installed, no or a wrong token, no permission, or offline mode.
         StoreUnavailable: the Hub does not answer.
     """
-    with _repository(target) as repository:
+    with _repository(target, answer_s=_CHECK_ANSWER_S) as repository:
         repository.check_writable(is_private=target.is_private)
 
 
-def push_dataset(folder: Path, target: HubTarget, *, on_progress: OnProgress, patience: Patience | None = None) -> Pushed:
+def push_dataset(
+    folder: Path,
+    target: HubTarget,
+    *,
+    on_progress: OnProgress,
+    patience: Patience | None = None,
+    max_files_per_commit: int = MAX_FILES_PER_COMMIT,
+) -> Pushed:
     """Bring the whole dataset in ``folder`` to the Hub, and let the version tag point to it.
 
     Other processes may commit to the dataset meanwhile; what they add is left for the next push.
+
+    Args:
+        folder: the dataset.
+        target: where to.
+        on_progress: told how far it is; whatever it raises ends the push.
+        patience: how long the Hub is asked again.
+        max_files_per_commit: how much is sent before it is seen.
 
     Raises:
         BadDataset: the folder holds no complete LeRobot v2.1 dataset.
         BadConfig, Refused: see ``check_access``.
         StoreUnavailable: nothing has arrived for ``patience.deadline_s``; run it again, what has arrived stays.
     """
-    with snapshot(folder) as taken, _repository(target) as repository:
+    patience = patience or Patience()
+    with snapshot(folder) as taken, _repository(target, answer_s=patience.answer_s) as repository:
         crowded = crowded_folder(taken.files)
         if crowded is not None:
             raise Refused(
                 f"{folder}: {crowded[0]}/ has {crowded[1]} files, but the Hub takes at most {MAX_FILES_PER_FOLDER} per folder: push a part"
             )
-        return _Push(taken, target, repository, on_progress).run(patience or Patience())
+        push = _Push(taken, target, repository, on_progress=on_progress, max_files=max_files_per_commit)
+        return push.run(patience)
 
 
 @contextmanager
-def _repository(target: HubTarget) -> Iterator[Repository]:
+def _repository(target: HubTarget, *, answer_s: float) -> Iterator[Repository]:
     owner, _, name = target.repo_id.partition("/")
     if not owner or not name or "/" in name:
         raise BadConfig("repo_id", "", f"is {target.repo_id!r}, expected user/name as the Hub has it")
     try:
-        from shared.lerobot.hub_repository import Repository, quiet  # noqa: PLC0415 - an optional library
+        from shared.lerobot.hub_repository import Repository, session  # noqa: PLC0415 - an optional library
     except ModuleNotFoundError as error:
         raise Refused(f"huggingface_hub is not installed ({error}): pip install 'episodeflow[hub]'") from error
     token = target.token.reveal() if target.token else None
-    with quiet():
+    with session(answer_s=answer_s):
         yield Repository(target.repo_id, branch=target.revision, endpoint=target.endpoint, token=token)
 
 
 class _Push:
     """One push: its attempts, and what they know of the local files."""
 
-    def __init__(self, taken: Snapshot, target: HubTarget, repository: Repository, on_progress: OnProgress) -> None:
+    def __init__(self, taken: Snapshot, target: HubTarget, repository: Repository, *, on_progress: OnProgress, max_files: int) -> None:
         self._taken = taken
         self._target = target
         self._repository = repository
         self._on_progress = on_progress
+        self._max_files = max_files
         self._contents: dict[str, Content] = dict(taken.files)
         self._sha256_by_path: dict[str, str] = {}
-        self._num_files = self._num_bytes = self._num_commits = 0
+        self._num_files = self._num_bytes = self._most_files = 0
         self._total_files = self._total_bytes = 0
+        self._arrived_s = time.monotonic()
 
     def run(self, patience: Patience) -> Pushed:
         """Attempt it until it is done, or nothing has arrived for too long."""
-        delay_s, since_s, num_commits = patience.first_delay_s, time.monotonic(), 0
+        delay_s, seen_s = patience.first_delay_s, self._arrived_s
         while True:
             try:
                 return self._attempt()
             except StoreUnavailable as error:
-                if self._num_commits > num_commits:
-                    delay_s, since_s, num_commits = patience.first_delay_s, time.monotonic(), self._num_commits
-                if time.monotonic() + delay_s - since_s > patience.deadline_s:
+                if self._arrived_s > seen_s:
+                    delay_s, seen_s = patience.first_delay_s, self._arrived_s
+                if time.monotonic() + delay_s - seen_s > patience.deadline_s:
                     raise StoreUnavailable(
                         f"{error}; gave up after {patience.deadline_s:g} s: push again later, what has arrived stays"
                     ) from error
@@ -175,7 +198,7 @@ class _Push:
         self._tell()
         revision = None
         stale = stale_paths(remote, self._contents)
-        for commit in commits(differing, stale, max_files=_MAX_FILES_PER_COMMIT, max_bytes=_MAX_BYTES_PER_COMMIT):
+        for commit in commits(differing, stale, max_files=self._max_files, max_bytes=_MAX_BYTES_PER_COMMIT):
             revision = self._commit(commit)
         revision = revision or self._repository.head()
         self._repository.tag(self._taken.info.codebase_version, revision)
@@ -203,7 +226,7 @@ class _Push:
         except StoreUnavailable:
             self._num_files, self._num_bytes = num_files, num_bytes  # nobody can see them yet
             raise
-        self._num_commits += 1
+        self._arrived_s = time.monotonic()
         return revision
 
     def _message(self, commit: Commit) -> str:
@@ -214,6 +237,8 @@ class _Push:
     def _count(self, num_files: int, num_bytes: int) -> None:
         self._num_files += num_files
         self._num_bytes += num_bytes
+        if self._num_files > self._most_files:  # a file that arrived in a failed attempt is counted again, but is no progress
+            self._most_files, self._arrived_s = self._num_files, time.monotonic()
         self._tell()
 
     def _tell(self, *, waiting: str | None = None) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from json import JSONDecodeError
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
-from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined] # of its HTTP client, whichever that is
+from huggingface_hub.errors import HTTPError as ClientError  # of its HTTP client, whichever that is
 
 from shared.errors import BadConfig, EpisodeflowError, Refused, StoreUnavailable
 

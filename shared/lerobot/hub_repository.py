@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import msgspec
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_session
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, close_session, get_session, set_client_factory
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import DatasetInfo, RepoFile
 from huggingface_hub.utils import (
@@ -201,10 +201,17 @@ class Repository:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep huggingface_hub's own progress bars and warnings about repeated requests off the terminal inside the block."""
+def session(*, answer_s: float) -> Iterator[None]:
+    """Set huggingface_hub up for the block: no request waits for ever, and its progress bars and warnings stay off the terminal.
+
+    Args:
+        answer_s: how long a server may be silent; the library's own client would wait without end.
+    """
     log = logging.getLogger("huggingface_hub")
     level, is_disabled = log.level, are_progress_bars_disabled()
+    client = get_session()
+    kind, hooks = type(client), client.event_hooks
+    set_client_factory(lambda: kind(event_hooks=hooks, follow_redirects=True, timeout=answer_s))
     log.setLevel(logging.ERROR)
     disable_progress_bars()
     try:
@@ -213,6 +220,7 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
         if not is_disabled:
             enable_progress_bars()
+        close_session()
 
 
 def _may_write(permissions: dict[str, Any], names: tuple[str, ...]) -> bool:

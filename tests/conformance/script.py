@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 HERE = Path(__file__).parent
 
 
-def output_of(python: Path, script: str, *arguments: str) -> Any:
+def output_of(python: Path, script: str, *arguments: str, **environment: str) -> Any:
     """Return the JSON in the last line the script prints; a failure shows its end."""
-    run = subprocess.run([str(python), str(HERE / script), *arguments], capture_output=True, text=True, check=False, timeout=110)
+    command = [str(python), str(HERE / script), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110, env={**os.environ, **environment})
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from shared.lerobot.commit import commit
+from shared.lerobot.hub import HubTarget, push_dataset
 from shared.lerobot.stats import ImageStats, sample_indices
+from shared.settings import Secret
 from tests.conformance.script import output_of
+from tests.hub_server import TOKEN, hub_server
 from tests.shared.lerobot.parts import make_part
 
 pytestmark = pytest.mark.conformance
@@ -67,3 +70,16 @@ def test_image_statistics_are_lerobots_own(tmp_path: Path, lerobot_v21: Path, nu
     ours = stats.stats().record()
     assert (ours.min, ours.max, ours.count) == (theirs["min"], theirs["max"], theirs["count"])
     np.testing.assert_allclose([ours.mean, ours.std], [theirs["mean"], theirs["std"]], rtol=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload:DeprecationWarning")  # inside huggingface_hub
+def test_lerobot_downloads_by_the_version_tag_what_was_pushed(tmp_path: Path, lerobot_v21: Path) -> None:
+    dataset = make_dataset(tmp_path, chunked=False)
+
+    with hub_server() as hub:
+        target = HubTarget(repo_id="user/cubes", endpoint=hub.url, token=Secret(TOKEN))
+        push_dataset(dataset, target, on_progress=lambda _: None)
+        found = output_of(lerobot_v21, "download_v21.py", "user/cubes", HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN)
+
+    assert (found["revision"], found["episodes"], found["frames"]) == ("v2.1", 3, 139)
+    assert found["batch"]["observation.images.wrist"] == [4, 3, 48, 64]
