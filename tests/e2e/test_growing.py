@@ -1,4 +1,4 @@
-"""Uploaders of two hosts feed one growing dataset and are killed in between: nothing is lost, nothing is torn."""
+"""Uploaders of two hosts feed one growing dataset, and they and the bus are killed meanwhile: nothing is lost, nothing is torn."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from cli.s3_server import S3Server
 from shared.config import load_storage
 from shared.events import EpisodeConverted
+from shared.leases import LEASE_S
 from shared.lerobot.info import read_info
 from shared.lerobot.records import ProvenanceLine, read_lines
 from shared.provision import provision, provision_plan
@@ -68,21 +69,18 @@ async def grown(lab: Lab, *, is_bucket: bool) -> Path:
         await store.close()
 
 
-async def fed(lab: Lab, uploaders: list[ServiceProcess], *, num_parts: int, num_kills: int) -> None:
-    """Let both uploaders work until everything is in, killing one of them now and then while it works."""
+async def fed(lab: Lab, uploaders: list[ServiceProcess], *, num_parts: int, deeds: tuple[str, ...]) -> None:
+    """Let both uploaders work until everything is in, and do the deeds while they work."""
     chosen = random.Random(7)
     for uploader in uploaders:
         await uploader.start()
-    for number in range(num_kills):
-        wanted = (number + 1) * num_parts // (num_kills + 2)
+    for number, deed in enumerate(deeds):
 
-        async def has_come_far(wanted: int = wanted) -> bool:
+        async def has_come_far(wanted: int = (number + 1) * num_parts // (len(deeds) + 2)) -> bool:
             return await lab.num_on("uploaded") >= wanted
 
         await until(has_come_far, deadline_s=90)
-        victim = chosen.choice(uploaders)
-        await victim.kill()
-        await victim.start()
+        await done(deed, lab, chosen.choice(uploaders))
 
     async def is_done() -> bool:
         return not await lab.num_unsettled() and await lab.num_on("uploaded") >= num_parts
@@ -90,15 +88,31 @@ async def fed(lab: Lab, uploaders: list[ServiceProcess], *, num_parts: int, num_
     await until(is_done, deadline_s=110, what=lambda: "until everything is uploaded")
 
 
+async def done(deed: str, lab: Lab, victim: ServiceProcess) -> None:
+    match deed:
+        case "kill":
+            await victim.kill()
+            await victim.start()
+        case "pause":
+            victim.pause()
+            await asyncio.sleep(1.3 * LEASE_S)  # the time itself is the point: its lease runs out
+            victim.resume()
+        case "nats":
+            await lab.nats.kill()
+            await lab.nats.restart()
+
+
 @pytest.mark.parametrize("is_bucket", [False, True], ids=["folder", "bucket"])
-@pytest.mark.parametrize(("num_parts", "num_kills"), [(16, 1), pytest.param(60, 8, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("num_parts", "deeds"), [(16, ("kill", "nats")), pytest.param(60, ("kill", "pause", "nats", "kill", "pause"), marks=pytest.mark.soak)]
+)
 async def test_uploaders_of_two_hosts_that_are_killed_make_one_continuous_dataset(
-    tmp_path: Path, s3_server: S3Server, num_parts: int, num_kills: int, *, is_bucket: bool
+    tmp_path: Path, s3_server: S3Server, num_parts: int, deeds: tuple[str, ...], *, is_bucket: bool
 ) -> None:
     folder = tmp_path / f"growing-{uuid.uuid4().hex[:8]}"
     async with opened_uploaders(folder, s3_server, is_bucket=is_bucket) as (lab, uploaders):
         await put_parts(lab, num_parts)
-        await fed(lab, uploaders, num_parts=num_parts, num_kills=num_kills)
+        await fed(lab, uploaders, num_parts=num_parts, deeds=deeds)
         found = await grown(lab, is_bucket=is_bucket)
         for uploader in uploaders:
             await uploader.stop()

@@ -79,3 +79,21 @@ async def test_one_task_at_a_time_works_on_a_dataset(tmp_path: Path) -> None:
     await asyncio.gather(*(work() for _ in range(5)))
 
     assert most == 1
+
+
+def test_a_part_that_came_again_is_shown_with_the_growing_dataset_that_took_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.remove(put(tmp_path), dataset="me/stack")
+    put(tmp_path)
+
+    assert [found.event.dataset for found in spool.lying(is_full=False)] == ["me/stack"]
+
+
+def test_the_growing_datasets_of_a_spool_are_known_after_a_restart(tmp_path: Path) -> None:
+    before = Spool(tmp_path).datasets()
+    for name in ("me/stack", "me/pour", "me/stack"):
+        Spool(tmp_path).feeds(name)
+
+    assert before == frozenset()
+    assert Spool(tmp_path).datasets() == {"me/stack", "me/pour"}
+    assert Spool(tmp_path).lying(is_full=True) == []
