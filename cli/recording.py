@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -33,6 +34,9 @@ from shared.entry import Loaded, load
 from shared.errors import BadConfig, EpisodeflowError, Rejected
 from shared.events import EpisodeFailed, EpisodeUploaded, decode
 from shared.store_uri import parse_uri
+
+if TYPE_CHECKING:
+    from shared.lerobot.hub import HubTarget, Progress
 
 _PRESET = "veryfast"
 _NICENESS = 10
@@ -63,6 +67,8 @@ async def record(options: RecordOptions, *, config_path: Path | None, state_path
     logging = logs.Logging.configure(LoggingConfig(level="ERROR", format="console"), stream=sys.stderr)
     wishes = Wishes(asyncio.Event(), asyncio.Event())
     try:
+        if options.dataset.push_to_hub:
+            await check_hub(options)
         with _wished(wishes), Terminal(is_spoken=options.play_sounds) as terminal:
             if config_path is not None:
                 await _with_servers(options, config_path, state, environ, wishes, terminal)
@@ -81,15 +87,22 @@ def default_state(environ: Mapping[str, str]) -> Path:
 async def _with_servers(
     options: RecordOptions, config_path: Path, state: Path, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal
 ) -> None:
+    """Record with the servers of a storage file; what becomes of the episodes is theirs, unless the dataset is pushed."""
     if options.dataset.root is not None:
-        raise BadConfig(
-            "--dataset.root", "", "does not go with -c: the storage file says where datasets lie (datasets.root or datasets.folders)"
-        )
+        problem = "does not go with -c: the storage file says where datasets lie (datasets.root or datasets.folders)"
+        raise BadConfig("--dataset.root", "", problem)
     loaded = load(config_path, environ, service="recorder")
     recording = Recording(_order(options, loaded, state, environ), terminal)
+    dataset = loaded.places().dataset(options.dataset.repo_id)
+    if options.dataset.push_to_hub and parse_uri(dataset.uri).scheme != "file":
+        problem = f"needs the dataset in a folder, it lies in {dataset.uri}: copy it when it is complete, and run `episodeflow push`"
+        raise BadConfig("--dataset.push_to_hub=true", "", problem)
     await recording.run(wishes.stopping, wishes.leaving)
-    assert recording.target is not None
-    terminal.tell(f"dataset: {recording.target.uri}")
+    if options.dataset.push_to_hub:
+        await _in_place(recording, wishes, terminal)
+        await _pushed(options, recording, wishes, terminal)
+    else:
+        terminal.tell(f"dataset: {dataset.uri}")
 
 
 async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal) -> None:
@@ -99,12 +112,62 @@ async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Map
         loaded = load(config_path, environ, service="recorder")
         recording = Recording(_order(options, loaded, state.path, environ), terminal)
         _check_folder(options, loaded)
+        outcomes = Outcomes(recording, terminal)
         async with AsyncExitStack() as stack:
             bus = await stack.enter_async_context(await Bus.connect(load(config_path, environ).storage.nats, name="record"))
-            listening = await bus.connection.subscribe("episode.>", lambda incoming: _tell_outcome(incoming, recording, terminal))
+            listening = await bus.connection.subscribe("episode.>", outcomes.take)
             stack.push_async_callback(listening.end, drain=False)
             await recording.run(wishes.stopping, wishes.leaving)
             await _in_place(recording, wishes, terminal)
+        if options.dataset.push_to_hub:
+            await _pushed(options, recording, wishes, terminal)
+        if outcomes.failed:
+            listed = ", ".join(outcomes.failed)
+            raise Rejected(
+                f"{len(outcomes.failed)} episodes are not in the dataset: {listed}; record them again with --dataset.resume=true"
+            )
+
+
+async def _pushed(options: RecordOptions, recording: Recording, wishes: Wishes, terminal: Terminal) -> None:
+    """Bring the dataset to the Hub, old and new episodes together."""
+    from cli.push import sentence  # noqa: PLC0415 - the Hub's library takes a second to load
+    from shared.lerobot.hub import push_dataset  # noqa: PLC0415
+
+    assert recording.target is not None
+    if recording.target.info is None or wishes.leaving.is_set():
+        terminal.tell(f"{options.dataset.repo_id} is not pushed: `episodeflow push` does it later")
+        return
+    folder = Path(parse_uri(recording.target.uri).root)
+
+    def show(progress: Progress) -> None:
+        text = (
+            f"pushing {progress.num_files}/{progress.total_files} files, {progress.num_bytes / 1e6:.0f}/{progress.total_bytes / 1e6:.0f} MB"
+        )
+        terminal.show(f"{text}: {progress.waiting}" if progress.waiting else text)
+
+    pushed = await asyncio.to_thread(push_dataset, folder, hub_target(options), on_progress=show)
+    terminal.show("")
+    terminal.tell(f"{folder}: {sentence(pushed)}")
+
+
+def hub_target(options: RecordOptions) -> HubTarget:
+    """Return where the dataset is pushed to."""
+    from shared.lerobot.hub import HubTarget  # noqa: PLC0415
+
+    dataset = options.dataset
+    return HubTarget(repo_id=dataset.repo_id, is_private=dataset.private, tags=dataset.tags or ())
+
+
+async def check_hub(options: RecordOptions) -> None:
+    """Make sure that the dataset could be pushed at the end, before anything moves.
+
+    Raises:
+        Rejected, Retryable: see ``shared.lerobot.hub.check_access``.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # huggingface_hub reads it when it is imported
+    from shared.lerobot.hub import check_access  # noqa: PLC0415
+
+    await asyncio.to_thread(check_access, hub_target(options))
 
 
 async def _in_place(recording: Recording, wishes: Wishes, terminal: Terminal) -> None:
@@ -152,21 +215,40 @@ def _check_folder(options: RecordOptions, loaded: Loaded) -> None:
         raise Rejected(f"--dataset.root={options.dataset.root}: the servers that run here put {options.dataset.repo_id} into {place.uri}")
 
 
-def _tell_outcome(incoming: Incoming, recording: Recording, terminal: Terminal) -> None:
-    """Say what became of an episode of this run."""
-    try:
-        if incoming.subject.startswith("episode.uploaded."):
-            uploaded = decode(incoming.body, EpisodeUploaded)
-            if uploaded.episode_id in recording.kept:
-                index = "" if uploaded.episode_index is None else f" as episode {uploaded.episode_index}"
-                delay_s = time.time() - uploaded.timestamp
-                terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames), {delay_s:.1f} s after its end")
-        elif incoming.subject.startswith("episode.failed."):
-            failed = decode(incoming.body, EpisodeFailed)
-            if failed.episode_id in recording.kept:
-                terminal.say(f"{failed.episode_id} failed in the {failed.stage}: {failed.error}")
-    except EpisodeflowError as error:
-        terminal.tell(f"an event on the bus cannot be read: {error}")
+class Outcomes:
+    """What becomes of the episodes of one run, as the events go by.
+
+    Args:
+        recording: whose episodes.
+        terminal: where it is told.
+    """
+
+    def __init__(self, recording: Recording, terminal: Terminal) -> None:
+        self.failed: dict[str, None] = {}
+        self._recording = recording
+        self._terminal = terminal
+
+    def take(self, incoming: Incoming) -> None:
+        """Look at an event."""
+        try:
+            if incoming.subject.startswith("episode.uploaded."):
+                self._take_uploaded(decode(incoming.body, EpisodeUploaded))
+            elif incoming.subject.startswith("episode.failed."):
+                self._take_failed(decode(incoming.body, EpisodeFailed))
+        except EpisodeflowError as error:
+            self._terminal.tell(f"an event on the bus cannot be read: {error}")
+
+    def _take_uploaded(self, uploaded: EpisodeUploaded) -> None:
+        if uploaded.episode_id in self._recording.kept:
+            self.failed.pop(uploaded.episode_id, None)
+            index = "" if uploaded.episode_index is None else f" as episode {uploaded.episode_index}"
+            delay_s = time.time() - uploaded.timestamp
+            self._terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames), {delay_s:.1f} s after its end")
+
+    def _take_failed(self, failed: EpisodeFailed) -> None:
+        if failed.episode_id in self._recording.kept:
+            self.failed[failed.episode_id] = None
+            self._terminal.say(f"{failed.episode_id} failed in the {failed.stage}: {failed.error}")
 
 
 @contextmanager

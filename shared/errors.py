@@ -7,7 +7,8 @@
     │   ├── LedgerUnavailable    Redis does not answer
     │   ├── DiskFull             no room for the work
     │   ├── WorkerCrashed        the process of one episode died (out of memory, signal)
-    │   └── RobotUnreachable     a serial port or a servo does not answer (services/recorder/robots)
+    │   ├── RobotUnreachable     a serial port or a servo does not answer (services/recorder/robots)
+    │   └── CameraUnreachable    a camera or the process of the cameras does not answer (services/recorder/cameras)
     └── Rejected             trying again cannot help: somebody must act → episode.failed
         ├── BadEvent             an event that does not decode or names what is not configured
         ├── BadConfig            a configuration file or override
@@ -15,6 +16,7 @@
         ├── Filtered             a sound raw episode that the configured filters hold back
         ├── BadDataset           a dataset that is not what LeRobot v2.1 needs
         ├── RobotRefused         an arm or its calibration is not what the options say (services/recorder/robots)
+        ├── CameraRefused        a camera is not what the options say (services/recorder/cameras)
         └── Refused              a server refused us: credentials, permissions, missing bucket or stream
 
 An error builds its own message: one sentence that names the file or key, what was found, what was

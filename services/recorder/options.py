@@ -135,7 +135,8 @@ def record_options(arguments: Sequence[str], *, file: Mapping[str, Any] | None =
     """
     document = settings.merged(file or {}, {})
     for key, text in _flags(arguments):
-        document = settings.merged(document, {key: _value(key, text)})
+        # The last flag holds as a whole: cameras that are named anew are not laid over those of the file.
+        document = settings.merged(settings.merged(document, {key: None}), {key: _value(key, text)})
     return _decoded(document, place or COMMAND_LINE)
 
 

@@ -122,7 +122,8 @@ class Recording:
             try:
                 await self._recorded(target, stopping)
             except EpisodeflowError:
-                self._console.say("The recording ends early")
+                if self._session is not None:
+                    self._console.say("The recording ends early")
                 raise
             finally:
                 await self._gone_out(leaving)
@@ -199,6 +200,8 @@ class Recording:
         async with AsyncExitStack() as hands:
             opened = running_cameras(options.cameras, clock=clock, display=options.display, on_problem=self._on_camera)
             self._cameras = await hands.enter_async_context(opened)
+            if self._cameras.display_problem:
+                self._console.tell(f"notice: {self._cameras.display_problem}")
             robot = await hands.enter_async_context(connected_robot(options.robot, kind="robot", environ=order.environ))
             teleop = await hands.enter_async_context(connected_robot(options.teleop, kind="teleop", environ=order.environ))
             rate_hz, slower = await reachable_rate(robot, teleop, wanted_hz=options.control_rate_hz)

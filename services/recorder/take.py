@@ -147,7 +147,7 @@ class Taker:
             task=self.task,
             dataset=dataset.repo_id,
         )
-        found = [f"camera {name}: {report.problem}" for name, report in reports.items() if report.problem]
+        found = [report.problem for report in reports.values() if report.problem]
         problems = tuple(dict.fromkeys([*self._problems, *found]))
         return Take(
             number=number, event=event, joints=joints, cameras=reports, problems=problems, begun_us=self._begun_us, ended_us=ended_us

@@ -57,6 +57,12 @@ def test_one_key_of_a_camera_can_be_changed() -> None:
     assert record_options([*arguments(), "--robot.cameras.left.fps=60"]).cameras["left"].fps == 60
 
 
+def test_cameras_that_are_named_anew_replace_all_others() -> None:
+    again = "{ top: {type: opencv, index_or_path: 0, width: 640, height: 480, fps: 30} }"
+
+    assert list(record_options([*arguments(), f"--robot.cameras={again}"]).cameras) == ["top"]
+
+
 def test_a_flag_that_changes_nothing_gets_a_notice() -> None:
     (notice,) = notices(options(dataset__num_image_writer_processes="2"))
 
