@@ -23,8 +23,9 @@ from cli.joining import servers
 from cli.state import StateFolder, write_private
 from cli.terminal import Terminal
 from services.recorder.options import RecordOptions
+from services.recorder.order import OWN_SOURCE, Order, chosen_source
 from services.recorder.recipe import strategy_document
-from services.recorder.recording import OWN_SOURCE, Order, Recording, chosen_source
+from services.recorder.recording import Recording
 from services.recorder.remote import robot_token
 from shared import logs
 from shared.bus import Bus

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from services.recorder.options import RecordOptions, record_options
-from services.recorder.recording import Order, chosen_source
+from services.recorder.order import Order, chosen_source
 from services.recorder.remote import robot_token
 from services.recorder.service import serve as serve_recorder
 from shared import entry

@@ -10,18 +10,16 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
-
-import msgspec
 
 from services.recorder.cameras.process import Cameras, running_cameras
 from services.recorder.cameras.reports import CameraProblem
 from services.recorder.clock import Clock
 from services.recorder.console import Console
 from services.recorder.control import ControlLoop, reachable_rate
-from services.recorder.options import RecordOptions, notices
+from services.recorder.options import notices
+from services.recorder.order import Order
 from services.recorder.recipe import expected_strategy
 from services.recorder.robots.robot import connected_robot
 from services.recorder.room import check_room
@@ -32,37 +30,12 @@ from services.recorder.session import Begin, Command, Course, Cue, Drop, End, Ke
 from services.recorder.take import Take, Taker
 from services.recorder.target import Target, check_target, find_target
 from services.recorder.wording import RecorderStatus, news_text, status_line, take_text
-from shared.config import source_configs
-from shared.entry import Loaded
-from shared.errors import BadConfig, EpisodeflowError, Refused
+from shared.errors import EpisodeflowError, Refused
 from shared.ledger import Ledger
 from shared.store import StorePool
 
 _SHOWN_EVERY_S = 0.1
 _ROUNDS_PER_LINE = 5
-
-OWN_SOURCE = "robot"
-"""The source of a laptop with one robot; taken where several are configured and nobody chose."""
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be recorded, and where everything is.
-
-    Attributes:
-        options: what was asked for.
-        loaded: the configuration of bus, store and ledger.
-        source: under which name episodes are published.
-        folder: of the recorder: what is being recorded, and what has not gone out yet.
-        environ: where LeRobot's calibration files lie.
-        is_by_hand: somebody asks for each episode.
-    """
-
-    options: RecordOptions
-    loaded: Loaded
-    source: str
-    folder: Path
-    environ: Mapping[str, str]
-    is_by_hand: bool = False
 
 
 class Recording:
@@ -386,17 +359,3 @@ class Recording:
             await asyncio.gather(drained, left, return_exceptions=True)
         if self._saver.num_waiting:
             self._console.tell(f"{self._saver.num_waiting} episodes wait in {self._order.folder}: they go out at the next start")
-
-
-def chosen_source(options: RecordOptions, loaded: Loaded) -> str:
-    """Return the source under which episodes are published: the one asked for, or the only one there is.
-
-    Raises:
-        BadConfig: it is not configured, or there are several.
-    """
-    names = [source.name for source in source_configs(loaded.storage)]
-    wanted = options.source or (names[0] if len(names) == 1 else OWN_SOURCE)
-    if wanted in names:
-        return wanted
-    found = f"{options.source} is not configured" if options.source else "is missing"
-    raise BadConfig("--source", "", f"{found}: expected one of {', '.join(names)}, the sources of {loaded.path}")

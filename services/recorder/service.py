@@ -9,7 +9,8 @@ import asyncio
 import socket
 from contextlib import AsyncExitStack
 
-from services.recorder.recording import Order, Recording
+from services.recorder.order import Order
+from services.recorder.recording import Recording
 from services.recorder.remote import endpoints, robot_token
 from services.recorder.session import Key
 from shared import logs

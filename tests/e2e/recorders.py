@@ -32,7 +32,7 @@ class Robot:
     @property
     def environ(self) -> dict[str, str]:
         """Where its calibration lies, and where datasets go."""
-        home = self.folder / "home"
+        home = self.folder / "hf"
         return {"HF_LEROBOT_CALIBRATION": str(self.folder / "calibration"), "HF_LEROBOT_HOME": str(home), "HOME": str(home)}
 
     def flags(self, **changes: str | None) -> list[str]:

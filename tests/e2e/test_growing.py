@@ -61,7 +61,7 @@ async def put_parts(lab: Lab, num_parts: int) -> None:
 async def grown(lab: Lab, *, is_bucket: bool) -> Path:
     """Return the finished dataset as a folder, checked."""
     bos = lab.s3.bos_config(lab.bucket)
-    store = await open_store(f"s3://{lab.bucket}" if is_bucket else (lab.folder / "home").as_uri(), bos)
+    store = await open_store(f"s3://{lab.bucket}" if is_bucket else (lab.folder / "hf").as_uri(), bos)
     try:
         assert await problems(store, lab.folder / "checked") == []
         return await fetched(store, lab.folder / "fetched")

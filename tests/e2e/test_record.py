@@ -27,7 +27,7 @@ LONG_ENOUGH_S = 0.5
 
 def checked(robot: Robot) -> Info:
     """Return the info.json of a dataset in which nothing is wrong."""
-    dataset = robot.folder / "home" / "lab" / "blocks"
+    dataset = robot.folder / "hf" / "lab" / "blocks"
     assert check_dataset(dataset).problems == ()
     return read_info(dataset)
 
@@ -45,7 +45,7 @@ def test_a_dataset_is_begun_resumed_and_found_complete(tmp_path: Path) -> None:
 
     assert [each.process.returncode for each in (begun, resumed, complete)] == [0, 0, 0]
     assert cues(begun) == ["Recording episode 1/2", "Recording episode 2/2"]
-    assert resumed.has(f"Dataset resumed: file://{tmp_path}/home/lab/blocks: 2 episodes, "), resumed.printed
+    assert resumed.has(f"Dataset resumed: file://{tmp_path}/hf/lab/blocks: 2 episodes, "), resumed.printed
     assert resumed.has(" frames, 1 tasks")
     assert cues(resumed) == ["Recording episode 3/3"]
     assert resumed.has("Episode 3 submitted for saving")
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_a_recording_without_the_episode_in_hand_and_with_all_others
 
 def test_two_robots_feed_one_dataset_at_once(tmp_path: Path) -> None:
     state = tmp_path / "state"
-    shared = {"HF_LEROBOT_HOME": str(tmp_path / "left" / "home")}
+    shared = {"HF_LEROBOT_HOME": str(tmp_path / "left" / "hf")}
     with simulated(tmp_path / "left", robot_id="left") as left, simulated(tmp_path / "right", robot_id="right") as right:
         assert recorded(left, state=state, dataset__num_episodes="1").process.returncode == 0
         more = {"dataset__num_episodes": "4", "dataset__resume": "true"}
@@ -180,5 +180,5 @@ async def committed(bos: BosConfig, num_episodes: int) -> Info:
 
 
 def _lengths(robot: Robot) -> list[int]:
-    lines = (robot.folder / "home" / "lab" / "blocks" / "meta" / "episodes.jsonl").read_text().splitlines()
+    lines = (robot.folder / "hf" / "lab" / "blocks" / "meta" / "episodes.jsonl").read_text().splitlines()
     return [json.loads(line)["length"] for line in lines]

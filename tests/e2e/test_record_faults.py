@@ -26,7 +26,7 @@ def test_twenty_five_episodes_and_then_fifty_survive_the_death_of_recorder_conve
         finished = recorded(robot, **SHORT, dataset__num_episodes="25", dataset__resume="true")
         recorded_until_killed(robot, 50, resume="true")
         resumed = recorded(robot, **SHORT, dataset__num_episodes="50", dataset__resume="true")
-    dataset = tmp_path / "home" / "lab" / "blocks"
+    dataset = tmp_path / "hf" / "lab" / "blocks"
     info = read_info(dataset)
     lines = [json.loads(line) for line in (dataset / "meta" / "episodeflow" / "episodes.jsonl").read_text().splitlines()]
 
