@@ -28,6 +28,7 @@ from services.recorder.journal import Journal, RecordedEpisode
 from services.recorder.saving.durability import FileSystem
 from services.recorder.saving.episode import FinishedEpisode, Parcel
 from services.recorder.saving.news import Removed
+from services.recorder.saving.sizes import ImageSizes
 from services.recorder.saving.writer import write_joints
 from shared.episode import frame_timestamp_us
 from shared.errors import BadRaw, Refused
@@ -58,6 +59,7 @@ class Outbox:
             self.recording.mkdir(parents=True, exist_ok=True)
             self.outbox.mkdir(exist_ok=True)
             self._file_system = FileSystem(folder)
+        self._sizes = ImageSizes()
         self._next_number = max((parcel.number for parcel in self.parcels()), default=0) + 1
 
     def close(self) -> None:
@@ -77,10 +79,13 @@ class Outbox:
         return self._place(parcel.event.episode_id) / "raw"
 
     def sync_ahead(self) -> None:
-        """Write to the disk what has been recorded so far, if anything is being recorded."""
-        with os.scandir(self.recording) as entries:
-            if next(entries, None) is not None:
-                self._file_system.sync_ahead()
+        """Write to the disk what has been recorded so far, and count it, if anything is being recorded."""
+        being_recorded = {folder.name for folder in self.recording.iterdir()}
+        self._sizes.forget_all_but(being_recorded)
+        if being_recorded:
+            self._file_system.sync_ahead()
+        for episode_id in being_recorded:
+            self._sizes.count(episode_id, self.recording / episode_id / "images")
 
     def save(self, finished: FinishedEpisode, nonce: str) -> tuple[Parcel, int]:
         """Complete an episode and take it into the outbox; return it with its bytes. May be called again after it failed.
@@ -96,13 +101,14 @@ class Outbox:
                 return self._saved_before(place, nonce)
             if not finished.folder.is_dir():
                 raise BadRaw(f"recording/{episode_id}", "is not there, expected the images of the episode: was it removed?")
-            parcel = self._completed(finished, nonce)
+            parcel, num_bytes = self._completed(finished, nonce)
+            num_bytes += self._sizes.count(episode_id, finished.folder / "raw" / "images")
             self._file_system.sync(finished.folder)
             finished.folder.rename(place)
             sync_folder(self.outbox)
             sync_folder(self.recording)
             self._next_number = parcel.number + 1
-            return parcel, _num_bytes(place)
+            return parcel, num_bytes
 
     def hold_back(self, parcel: Parcel, sentence: str) -> None:
         """Note beside an episode why it is not taken."""
@@ -128,7 +134,7 @@ class Outbox:
         with translated(str(self.folder)):
             for removed in self.outbox.glob(f"{_REMOVED_PREFIX}*"):
                 shutil.rmtree(removed, ignore_errors=True)
-            found = [_leftover(folder) for folder in sorted(self.recording.iterdir())]
+            found = [_leftover(folder) for folder in sorted(self.recording.iterdir()) if folder.is_dir()]
             for left in found:
                 shutil.rmtree(self.recording / left.episode_id)
         return found
@@ -142,17 +148,16 @@ class Outbox:
             raise BadRaw(f"outbox/{place.name}", "is there already, expected one episode of each name: give the new one another id")
         return parcel, _num_bytes(place)
 
-    def _completed(self, finished: FinishedEpisode, nonce: str) -> Parcel:
-        """Bring ``recording/{episode_id}`` into the shape of the outbox, all but durable."""
+    def _completed(self, finished: FinishedEpisode, nonce: str) -> tuple[Parcel, int]:
+        """Bring ``recording/{episode_id}`` into the shape of the outbox, all but durable; return the bytes written."""
         event, folder = finished.event, finished.folder
         (folder / "raw").mkdir(exist_ok=True)
         if (folder / "images").is_dir():
             (folder / "images").rename(folder / "raw" / "images")
         own = {"source": event.source, "episode_id": event.episode_id, "dataset": event.dataset, "nonce": nonce}
-        write_joints(folder / "raw" / "joints", finished.arms, {**finished.metadata, **own})
+        num_bytes = write_joints(folder / "raw" / "joints", finished.arms, {**finished.metadata, **own})
         parcel = Parcel(event=event, nonce=nonce, number=self._next_number, num_frames=finished.num_frames, saved_at=time.time())
-        (folder / EVENT_FILE).write_bytes(msgspec.json.encode(parcel))
-        return parcel
+        return parcel, num_bytes + (folder / EVENT_FILE).write_bytes(msgspec.json.encode(parcel))
 
 
 def recorded_of(parcel: Parcel) -> RecordedEpisode | None:

@@ -140,13 +140,16 @@ def test_nothing_is_recorded_where_there_is_no_folder(tmp_path: Path) -> None:
 def test_leftovers_are_swept_with_their_length_and_half_removed_episodes_silently(outbox: Outbox) -> None:
     record(outbox, "cut")
     (outbox.recording / "empty").mkdir()
+    (outbox.recording / ".DS_Store").touch()  # somebody looked at the folder
+    outbox.sync_ahead()
     (outbox.outbox / ".removed-1" / "raw").mkdir(parents=True)
 
     assert outbox.sweep() == [
         Removed(episode_id="cut", num_frames=2, duration_s=2.5),
         Removed(episode_id="empty", num_frames=0, duration_s=0.0),
     ]
-    assert list(outbox.recording.iterdir()) == list(outbox.outbox.iterdir()) == []
+    assert [path.name for path in outbox.recording.iterdir()] == [".DS_Store"]
+    assert list(outbox.outbox.iterdir()) == []
 
 
 def test_an_event_file_that_is_damaged_is_named(outbox: Outbox) -> None:
