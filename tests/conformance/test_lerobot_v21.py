@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from services.uploader.mirror import MIRRORED, growth
 from shared.lerobot.commit import commit
 from shared.lerobot.hub import HubTarget, push_dataset
 from shared.lerobot.stats import ImageStats, sample_indices
@@ -53,6 +54,23 @@ def test_lerobot_appends_to_our_dataset_and_we_append_to_its(tmp_path: Path, ler
     assert resumed["episodes_after_resume"] == 4
     assert committed.episode_index == 4
     assert (found["episodes"], found["frames"]) == (5, 139 + 5 + 8)
+
+
+def test_a_copy_of_a_bucket_loads_between_any_two_phases_of_a_commit(tmp_path: Path, lerobot_v21: Path) -> None:
+    dataset, mirror, found = make_dataset(tmp_path, chunked=False), tmp_path / "mirror", []
+    make_part(tmp_path / "later", seed=9, task="push", cameras=("front", "wrist"))
+    for path in MIRRORED:
+        (mirror / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(dataset / path, mirror / path)
+    grown = growth(tmp_path / "later", mirror, remote_bytes={path: (mirror / path).stat().st_size for path in MIRRORED})
+
+    for phase in grown.phases:
+        for sending in phase:
+            shutil.copyfile(sending.file, dataset / sending.path)
+        loaded = output_of(lerobot_v21, "load_v21.py", str(dataset))
+        found.append((loaded["episodes"], loaded["frames"]))
+
+    assert found == [(3, 139), (3, 139), (3, 147), (4, 147)]
 
 
 @pytest.mark.parametrize(("num_images", "height", "width"), [(7, 48, 64), (130, 48, 64), (3, 480, 640), (3, 640, 360), (3, 300, 300)])
