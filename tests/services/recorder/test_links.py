@@ -110,6 +110,7 @@ async def test_only_a_limited_arm_needs_to_say_where_it_is_before_it_is_sent(tmp
 
     assert step.measured is None
     assert (step.sent is not None) is is_sent
+    assert side.follower.num_errors == 1  # it was not asked a second time, with more patience than a tick has
     assert step.is_clipped is False
 
 
