@@ -1,0 +1,138 @@
+"""What a recording finds of its dataset, and what it refuses before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.recorder.journal import RecordedEpisode
+from services.recorder.recipe import expected_info
+from services.recorder.target import Target, check_target, find_target
+from shared.config import BosConfig, RedisConfig
+from shared.errors import EpisodeflowError
+from shared.ledger import Ledger
+from shared.lerobot.commit import commit
+from shared.lerobot.info import Info, grown
+from shared.places import Place
+from shared.store import StorePool
+from tests.services.recorder.arrangements import options
+from tests.shared.lerobot.parts import make_part
+
+AWAY = RedisConfig(host="127.0.0.1", port=9)
+
+
+def recorded(name: str, source: str) -> RecordedEpisode:
+    return RecordedEpisode(episode_id=name, source=source, dataset="lab/blocks", task="Stack.", saved_at=1.0, num_frames=8)
+
+
+def place(folder: Path) -> Place:
+    return Place(f"file://{folder}", "")
+
+
+async def found(
+    folder: Path, *episodes: RecordedEpisode, redis: RedisConfig, bos: BosConfig | None = None, at: Place | None = None
+) -> Target:
+    async with StorePool(bos or BosConfig()) as stores, Ledger(redis) as ledger:
+        return await find_target(
+            at or place(folder / "dataset"), episodes, stores=stores, ledger=ledger, folder=folder / "recorder", repo_id="lab/blocks"
+        )
+
+
+@pytest.fixture
+async def ledger(redis_config: RedisConfig) -> AsyncIterator[Ledger]:
+    async with Ledger(redis_config) as opened:
+        yield opened
+
+
+async def test_what_is_recorded_here_counts_until_it_is_committed_or_has_failed(
+    tmp_path: Path, redis_config: RedisConfig, ledger: Ledger, source: str
+) -> None:
+    make_part(tmp_path / "part", source=source, episode_id="one")
+    commit(tmp_path / "part", tmp_path / "dataset")
+    await ledger.record(source, "bad", strategy="nearest", state="failed", token="x")
+
+    target = await found(tmp_path, *(recorded(name, source) for name in ("one", "two", "bad")), redis=redis_config)
+
+    assert (target.num_committed, target.num_pending, target.num_there) == (1, 1, 2)
+    assert target.summary == "1 episodes, 8 frames, 1 tasks; 1 more recorded here are on their way"
+
+
+async def test_without_a_ledger_a_failed_episode_counts_as_on_its_way(tmp_path: Path) -> None:
+    target = await found(tmp_path, recorded("bad", "robot"), redis=AWAY)
+
+    assert (target.info, target.num_pending) == (None, 1)
+
+
+async def test_while_the_store_is_away_the_dataset_is_what_was_seen_last(tmp_path: Path, bos: BosConfig) -> None:
+    make_part(tmp_path / "part", episode_id="one", source="robot")
+    commit(tmp_path / "part", tmp_path / "dataset")
+    episodes = [recorded(name, "robot") for name in ("one", "two", "three")]
+    seen = await found(tmp_path, *episodes, redis=AWAY)
+    gone = BosConfig(endpoint="http://127.0.0.1:9", bucket="lab", access_key=bos.access_key, secret_key=bos.secret_key)
+
+    target = await found(tmp_path, *episodes, redis=AWAY, bos=gone, at=Place("s3://lab", "datasets/lab/blocks/"))
+
+    assert not seen.is_remembered
+    assert target.is_remembered
+    assert (target.num_committed, target.num_pending) == (1, 2)
+
+
+def existing(**changes: str | None) -> Info:
+    return grown(expected_info(options(**changes)), num_episodes=25, num_frames=7500, total_tasks=1)
+
+
+def target_of(info: Info | None, *, num_pending: int = 0) -> Target:
+    return Target(uri="file:///d", info=info, num_pending=num_pending)
+
+
+@pytest.mark.parametrize("num_pending", [0, 2])
+def test_a_recording_that_fits_is_accepted(num_pending: int) -> None:
+    check_target(options(dataset__resume="true"), target_of(existing(), num_pending=num_pending))
+    check_target(options(), target_of(None))
+
+
+def test_a_dataset_keeps_the_codec_it_has() -> None:
+    check_target(options(dataset__resume="true"), target_of(existing(dataset__vcodec="av1")))
+
+    assert target_of(existing(dataset__vcodec="av1")).codec == "av1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "target", "sentence"),
+    [
+        (
+            {},
+            target_of(existing()),
+            "the dataset is there already (file:///d: 25 episodes, 7500 frames, 1 tasks): add --dataset.resume=true",
+        ),
+        ({}, target_of(None, num_pending=1), "0 episodes, 0 frames, 0 tasks; 1 more recorded here are on their way): add"),
+        ({"dataset.resume": "true"}, target_of(None), "there is nothing to resume, file:///d has no dataset"),
+        (
+            {"dataset.resume": "true", "dataset.fps": "60"},
+            target_of(existing()),
+            "FPS mismatch: existing dataset has fps=30, but you specified fps=60.",
+        ),
+        (
+            {"dataset.resume": "true", "robot.type": "bi_so101_follower"},
+            target_of(existing()),
+            "Robot type mismatch: existing dataset has robot_type=bi_so100_follower, but you specified robot_type=bi_so101_follower.",
+        ),
+        (
+            {"dataset.resume": "true", "dataset.strategy": "chunking"},
+            target_of(existing()),
+            "Feature mismatch: existing dataset has action with",
+        ),
+        (
+            {"dataset.resume": "true", "robot.cameras": "{ top: {type: opencv, index_or_path: 1, width: 64, height: 48, fps: 30} }"},
+            target_of(existing()),
+            "'observation.images.left', 'observation.state', 'task_index', 'timestamp'], but you specified ['action', ",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_sides(changes: dict[str, str], target: Target, sentence: str) -> None:
+    with pytest.raises(EpisodeflowError) as caught:
+        check_target(options(**changes), target)
+
+    assert sentence in str(caught.value)
