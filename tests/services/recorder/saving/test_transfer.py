@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -78,6 +79,29 @@ async def test_a_bucket_gets_only_what_it_has_not_yet_and_the_metadata_last(s3_s
     assert await names_in(s3_store) == EVERYTHING
     kept = [await s3_store.get_bytes(f"raw_datas/e1/{name}") for name in sorted(CONTENT)]
     assert kept == [b"ONE", b"two", b"joints"]
+
+
+class Noting:
+    """A store that notes what is put, in order."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.keys: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def put(self, path: Path, key: str) -> None:
+        await self.store.put(path, key)
+        self.keys.append(key.removeprefix("raw_datas/e1/"))
+
+
+async def test_a_bucket_gets_images_then_joints_then_the_file_that_completes_the_episode(s3_store: Store, tmp_path: Path) -> None:
+    noting = Noting(s3_store)
+    await transfer(noting, place_in(s3_store), raw=write_raw(tmp_path / "raw"), nonce="mine")
+
+    assert sorted(noting.keys[:2]) == ["images/cam/1.jpg", "images/cam/2.jpg"]
+    assert noting.keys[2:] == ["joints/slave.parquet", METADATA_KEY]
 
 
 async def test_a_bucket_with_files_of_somebody_else_is_refused(s3_store: Store, tmp_path: Path) -> None:
