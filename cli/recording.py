@@ -93,14 +93,14 @@ async def _with_servers(
         problem = "does not go with -c: the storage file says where datasets lie (datasets.root or datasets.folders)"
         raise BadConfig("--dataset.root", "", problem)
     loaded = load(config_path, environ, service="recorder")
-    recording = Recording(_order(options, loaded, state, environ), terminal)
+    recording = Recording(order_of(options, loaded, state, environ), terminal)
     dataset = loaded.places().dataset(options.dataset.repo_id)
     if options.dataset.push_to_hub and parse_uri(dataset.uri).scheme != "file":
         problem = f"needs the dataset in a folder, it lies in {dataset.uri}: copy it when it is complete, and run `episodeflow push`"
         raise BadConfig("--dataset.push_to_hub=true", "", problem)
     await recording.run(wishes.stopping, wishes.leaving)
     if options.dataset.push_to_hub:
-        await _in_place(recording, wishes, terminal)
+        await in_place(recording, wishes, terminal)
         await _pushed(options, recording, wishes, terminal)
     else:
         terminal.tell(f"dataset: {dataset.uri}")
@@ -108,10 +108,10 @@ async def _with_servers(
 
 async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal) -> None:
     """Run the servers here, record, and wait until every episode is in the dataset."""
-    wish = Wish(config=_storage_file(options, state), niceness=_NICENESS) if not state.is_held() else Wish()
+    wish = own_wish(options, state) if not state.is_held() else Wish()
     async with servers(state, wish, environ, tell=terminal.tell, leaving=wishes.leaving) as config_path:
         loaded = load(config_path, environ, service="recorder")
-        recording = Recording(_order(options, loaded, state.path, environ), terminal)
+        recording = Recording(order_of(options, loaded, state.path, environ), terminal)
         _check_folder(options, loaded)
         outcomes = Outcomes(recording, terminal)
         async with AsyncExitStack() as stack:
@@ -119,7 +119,7 @@ async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Map
             listening = await bus.connection.subscribe("episode.>", outcomes.take)
             stack.push_async_callback(listening.end, drain=False)
             await recording.run(wishes.stopping, wishes.leaving)
-            await _in_place(recording, wishes, terminal)
+            await in_place(recording, wishes, terminal)
         if options.dataset.push_to_hub:
             await _pushed(options, recording, wishes, terminal)
         if outcomes.failed:
@@ -171,7 +171,7 @@ async def check_hub(options: RecordOptions) -> None:
     await asyncio.to_thread(check_access, hub_target(options))
 
 
-async def _in_place(recording: Recording, wishes: Wishes, terminal: Terminal) -> None:
+async def in_place(recording: Recording, wishes: Wishes, terminal: Terminal) -> None:
     """Wait until nothing that was recorded here is on its way any more, and say what the dataset has."""
     target = await recording.look()
     while target.num_pending and not wishes.leaving.is_set():
@@ -184,9 +184,15 @@ async def _in_place(recording: Recording, wishes: Wishes, terminal: Terminal) ->
     terminal.tell(f"dataset: {target.uri}: {target.summary}")
 
 
-def _order(options: RecordOptions, loaded: Loaded, state: Path, environ: Mapping[str, str]) -> Order:
+def order_of(options: RecordOptions, loaded: Loaded, state: Path, environ: Mapping[str, str]) -> Order:
+    """Return the recorder's order: its source, and its folder below the state folder, one for each robot."""
     folder = state / "recorder" / robot_token(options.robot.id or options.robot.type)
     return Order(options=options, loaded=loaded, source=chosen_source(options, loaded), folder=folder, environ=environ)
+
+
+def own_wish(options: RecordOptions, state: StateFolder) -> Wish:
+    """Return the stack of a laptop with one robot: its files are written, and its services stand back for the recorder."""
+    return Wish(config=_storage_file(options, state), niceness=_NICENESS)
 
 
 def _storage_file(options: RecordOptions, state: StateFolder) -> Path:
