@@ -37,6 +37,7 @@ from shared.store_file import sync_folder, translated, write_file
 EVENT_FILE = "event.json"
 HELD_BACK_FILE = "held_back.txt"
 _REMOVED_PREFIX = ".removed-"
+_SETTLED_S = 1.0
 _LEFTOVER_TIMEOUT_S = 10.0
 _LEFTOVER_PAUSE_S = 0.05
 
@@ -85,7 +86,7 @@ class Outbox:
         if being_recorded:
             self._file_system.sync_ahead()
         for episode_id in being_recorded:
-            self._sizes.count(episode_id, self.recording / episode_id / "images")
+            self._sizes.count(episode_id, self.recording / episode_id / "images", settled_s=_SETTLED_S)
 
     def save(self, finished: FinishedEpisode, nonce: str) -> tuple[Parcel, int]:
         """Complete an episode and take it into the outbox; return it with its bytes. May be called again after it failed.

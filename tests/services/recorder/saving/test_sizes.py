@@ -32,3 +32,12 @@ def test_episodes_are_counted_apart_and_one_that_is_forgotten_begins_anew(tmp_pa
     sizes.forget_all_but({"b"})
 
     assert [*counts, sizes.count("a", tmp_path / "b"), sizes.count("b", tmp_path / "gone")] == [10, 4, 4, 4]
+
+
+def test_what_may_still_be_growing_is_counted_later(tmp_path: Path) -> None:
+    sizes = ImageSizes()
+    write(tmp_path, "left", "1.jpg", num_bytes=1)
+    first = sizes.count("e1", tmp_path, settled_s=60.0)
+    write(tmp_path, "left", "1.jpg", num_bytes=10)
+
+    assert (first, sizes.count("e1", tmp_path)) == (0, 10)
