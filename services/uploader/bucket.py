@@ -85,8 +85,12 @@ class BucketDataset:
         for path in set(MIRRORED) - set(there):
             self._etags.pop(path, None)
             await asyncio.to_thread((self._mirror / path).unlink, missing_ok=True)
-        await together([self._fetched(path) for path, info in there.items() if info.etag is None or self._etags.get(path) != info.etag])
+        changed = [path for path, info in there.items() if not await asyncio.to_thread(self._is_known, path, info)]
+        await together([self._fetched(path) for path in changed])
         return {path: info.size_bytes for path, info in there.items()}
+
+    def _is_known(self, path: str, info: ObjectInfo) -> bool:
+        return info.etag is not None and self._etags.get(path) == info.etag and (self._mirror / path).is_file()
 
     async def _fetched(self, path: str) -> None:
         self._etags.pop(path, None)

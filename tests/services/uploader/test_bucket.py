@@ -117,6 +117,35 @@ async def test_whoever_was_cut_off_goes_on_with_the_same_mirror(s3_store: Store,
     assert [line.episode_id for line in state.lines] == ["ep0", "ep2", "ep1"]
 
 
+class SpoilingStore(BrittleStore):
+    """A store after whose last put the mirror cannot be brought up to date."""
+
+    spoiled: Path
+
+    async def put(self, path: Path, key: str) -> None:
+        await super().put(path, key)
+        if key.endswith(layout.INFO_PATH):
+            self.spoiled.unlink(missing_ok=True)
+            self.spoiled.mkdir()
+
+
+async def test_a_mirror_that_could_not_be_brought_up_to_date_is_fetched_anew(
+    s3_store: Store, lease: Lease, parts: list[Path], tmp_path: Path
+) -> None:
+    await dataset(s3_store, tmp_path / "other").commit(parts[0], lease)
+    spoiling = SpoilingStore(s3_store, last_change=1000, is_done=True)
+    spoiling.spoiled = tmp_path / "mirror" / layout.TASKS_PATH
+    once = dataset(spoiling, tmp_path / "mirror")
+    assert await is_cut_off(once, parts[1], lease)
+    spoiling.spoiled.rmdir()
+
+    again = await dataset(s3_store, tmp_path / "third").commit(parts[1], lease)
+    assert (again.already_in, again.episode_index) == (True, 1)
+    assert await is_cut_off(once, parts[2], lease)
+    assert await problems(s3_store, tmp_path / "fetched") == []
+    assert read_info(tmp_path / "fetched").total_episodes == 3
+
+
 async def test_two_mirrors_in_turn_never_disagree(s3_store: Store, lease: Lease, parts: list[Path], tmp_path: Path) -> None:
     one, other = dataset(s3_store, tmp_path / "one"), dataset(s3_store, tmp_path / "other")
     for bucket, part in ((one, parts[0]), (other, parts[1]), (one, parts[2])):
