@@ -39,7 +39,6 @@ from shared.store_uri import parse_uri
 if TYPE_CHECKING:
     from shared.lerobot.hub import HubTarget, Progress
 
-_PRESET = "veryfast"
 _NICENESS = 10
 _LOOK_EVERY_S = 0.5
 _EXIT_INTERRUPTED = 130
@@ -199,7 +198,7 @@ def _storage_file(options: RecordOptions, state: StateFolder) -> Path:
     """Write the files of a laptop with one robot, and return the storage file."""
     state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     template, config = state.path / "record_strategy.yaml", state.path / "record_storage.yaml"
-    write_private(template, msgspec.yaml.encode(strategy_document(options, preset=_PRESET)))
+    write_private(template, msgspec.yaml.encode(strategy_document(options)))
     dataset = options.dataset
     folders = {dataset.repo_id: str(Path(dataset.root).expanduser().absolute())} if dataset.root else {}
     document = {

@@ -40,7 +40,7 @@ class DatasetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         private: a repository that is made for it is private.
         tags: of the dataset card.
         strategy: how joints are aligned with frames.
-        vcodec: codec of the videos.
+        vcodec: codec of the videos; None: that of the dataset, or of the strategy file, or h264.
         video: False (images inside parquet) is refused.
         video_encoding_batch_size: accepted; episodes are encoded beside the recording.
         num_image_writer_processes: accepted and without a meaning here.
@@ -59,7 +59,7 @@ class DatasetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     private: bool = False
     tags: tuple[str, ...] | None = None
     strategy: Strategy = "nearest"
-    vcodec: str = "h264"
+    vcodec: str | None = None
     video: bool = True
     video_encoding_batch_size: Annotated[int, msgspec.Meta(ge=1)] = 1
     num_image_writer_processes: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -243,7 +243,7 @@ def _check(options: RecordOptions, place: str) -> None:
     if not REPO_ID.match(dataset.repo_id):
         problem = f"expected user/name of letters, digits, '.', '_' and '-' with exactly one slash (found {dataset.repo_id!r})"
         raise BadConfig(place, "--dataset.repo_id", problem)
-    if dataset.vcodec not in CODECS:
+    if dataset.vcodec is not None and dataset.vcodec not in CODECS:
         raise BadConfig(place, "--dataset.vcodec", f"expected one of {', '.join(CODECS)} (found {dataset.vcodec!r})")
     if not dataset.video:
         raise BadConfig(place, "--dataset.video", "false is not supported: datasets hold videos, expected true")

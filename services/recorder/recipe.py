@@ -19,6 +19,9 @@ from shared.lerobot.info import Feature, Info, empty_info, video_feature
 
 _PIX_FMT = "yuv420p"
 _CHUNK_SIZE = 10
+USUAL_CODEC = "h264"
+_QUALITY_BY_CODEC = {"h264": (23, "veryfast"), "hevc": (26, "veryfast"), "av1": (30, "10")}
+"""Quality and preset: an episode shall be encoded before the next one ends."""
 
 
 def arm_names(plan: ArmPlan) -> tuple[str, str]:
@@ -31,13 +34,41 @@ def joint_names(plan: ArmPlan) -> list[str]:
     return [f"{name}.pos" for name in plan.joint_names]
 
 
-def strategy_overrides(options: RecordOptions, *, codec: str | None = None) -> dict[str, Any]:
+def chosen_codec(options: RecordOptions, *, existing: str | None, usual: str) -> str:
+    """Return the codec of this recording's videos.
+
+    Args:
+        options: the recording.
+        existing: codec of the dataset that is there already; None: there is none.
+        usual: what the converter's strategy file says.
+    """
+    return existing or (CODECS[options.dataset.vcodec] if options.dataset.vcodec else usual)
+
+
+def strategy_overrides(options: RecordOptions, *, codec: str, usual: str) -> dict[str, Any]:
     """Return what an event of this recording lays over the converter's strategy file.
 
     Args:
         options: the recording.
-        codec: of the dataset that is there already; None: that of the options.
+        codec: of the videos.
+        usual: what the strategy file says; its quality and preset mean nothing to another codec.
     """
+    return {**_layout(options), "video": {"fps": options.dataset.fps, **({} if codec == usual else _video(codec))}}
+
+
+def strategy_document(options: RecordOptions) -> dict[str, Any]:
+    """Return a whole strategy file for this recording, where no lab has written one."""
+    document = _layout(options)
+    codec = chosen_codec(options, existing=None, usual=USUAL_CODEC)
+    return {
+        **document,
+        "alignment": {**document["alignment"], "strategy": options.dataset.strategy},
+        "video": {"fps": options.dataset.fps, **_video(codec)},
+    }
+
+
+def _layout(options: RecordOptions) -> dict[str, Any]:
+    """Return arms, cameras and rates."""
     plans = arm_plans(options.robot, kind="robot")
     roles = [(name, role) for index, role in enumerate(("slave", "master")) for name in (arm_names(plan)[index] for plan in plans)]
     names = {name: joint_names(plan) for plan in plans for name in arm_names(plan)}
@@ -54,23 +85,12 @@ def strategy_overrides(options: RecordOptions, *, codec: str | None = None) -> d
         "cameras": cameras,
         "alignment": {"timeline": "uniform", "chunk_size": _CHUNK_SIZE, "joints_fps": round(options.control_rate_hz)},
         "output": {"state_keys": "lerobot"},
-        "video": {"fps": options.dataset.fps, "codec": codec or CODECS[options.dataset.vcodec]},
     }
 
 
-def strategy_document(options: RecordOptions, *, preset: str) -> dict[str, Any]:
-    """Return a whole strategy file for this recording, where no lab has written one.
-
-    Args:
-        options: the recording.
-        preset: of the video encoder: how much time it takes for small files.
-    """
-    document = strategy_overrides(options)
-    return {
-        **document,
-        "alignment": {**document["alignment"], "strategy": options.dataset.strategy},
-        "video": {**document["video"], "preset": preset},
-    }
+def _video(codec: str) -> dict[str, Any]:
+    crf, preset = _QUALITY_BY_CODEC[codec]
+    return {"codec": codec, "crf": crf, "preset": preset}
 
 
 def expected_strategy(options: RecordOptions) -> StrategyConfig:
@@ -79,15 +99,15 @@ def expected_strategy(options: RecordOptions) -> StrategyConfig:
     Raises:
         BadConfig: names of arms and cameras collide, or a rate is out of bounds.
     """
-    return decode_strategy(strategy_document(options, preset="medium"), place="command line")
+    return decode_strategy(strategy_document(options), place="command line")
 
 
-def expected_info(options: RecordOptions, *, codec: str | None = None) -> Info:
+def expected_info(options: RecordOptions, *, codec: str) -> Info:
     """Return the info.json that a dataset of this recording would have, to compare with one that is there.
 
     Args:
         options: the recording.
-        codec: of the videos; None: that of the options.
+        codec: of the videos.
     """
     fps = options.dataset.fps
     plans = arm_plans(options.robot, kind="robot")
@@ -102,7 +122,7 @@ def expected_info(options: RecordOptions, *, codec: str | None = None) -> Info:
             height=camera.height,
             width=camera.width,
             fps=fps,
-            codec=codec or CODECS[options.dataset.vcodec],
+            codec=codec,
             pix_fmt=_PIX_FMT,
         )
         for name, camera in options.cameras.items()

@@ -20,7 +20,7 @@ from services.recorder.console import Console
 from services.recorder.control import ControlLoop, reachable_rate
 from services.recorder.options import notices
 from services.recorder.order import Order
-from services.recorder.recipe import expected_strategy
+from services.recorder.recipe import chosen_codec, expected_strategy, strategy_overrides
 from services.recorder.robots.robot import connected_robot
 from services.recorder.room import check_room
 from services.recorder.saver import Saver, running_saver
@@ -77,7 +77,7 @@ class Recording:
             tell(f"notice: {notice}")
         async with AsyncExitStack() as stack:
             target = await self.look()
-            check_target(order.options, target)
+            check_target(order.options, target, codec=self._codec(target))
             if target.is_remembered:
                 tell(f"{target.uri} cannot be asked now; going by what was seen last: {target.summary}")
             if order.options.dataset.resume:
@@ -184,7 +184,7 @@ class Recording:
             self._taker = Taker(
                 options=options,
                 source=order.source,
-                codec=target.codec,
+                overrides=strategy_overrides(options, codec=self._codec(target), usual=order.loaded.strategy.video.codec),
                 folder=order.folder,
                 clock=clock,
                 loop=loop,
@@ -192,6 +192,9 @@ class Recording:
             )
             await self._driven(loop, self._course(target), clock, stopping)
         self._loop = self._cameras = None
+
+    def _codec(self, target: Target) -> str:
+        return chosen_codec(self._order.options, existing=target.codec, usual=self._order.loaded.strategy.video.codec)
 
     def _course(self, target: Target) -> Course:
         dataset = self._order.options.dataset

@@ -22,7 +22,7 @@ from services.recorder.clock import Clock
 from services.recorder.control import ControlLoop
 from services.recorder.joints import JointRecording
 from services.recorder.options import RecordOptions
-from services.recorder.recipe import arm_names, joint_names, strategy_overrides
+from services.recorder.recipe import arm_names, joint_names
 from services.recorder.robots.models import arm_plans
 from services.recorder.saving.episode import ArmSamples, FinishedEpisode
 from shared.events import EpisodeReady
@@ -74,7 +74,7 @@ class Taker:
         options: of the recording.
         source: whose episodes these are.
         task: the instruction in words; may be changed between two takes.
-        codec: of the dataset's videos.
+        overrides: of the converter's strategy file, for every event.
         folder: of the recorder.
         clock: of arms and cameras.
         loop: drives and samples the arms.
@@ -86,7 +86,7 @@ class Taker:
         *,
         options: RecordOptions,
         source: str,
-        codec: str | None,
+        overrides: dict[str, Any],
         folder: Path,
         clock: Clock,
         loop: ControlLoop,
@@ -95,7 +95,7 @@ class Taker:
         self.task = options.dataset.single_task
         self._options = options
         self._source = source
-        self._overrides = strategy_overrides(options, codec=codec)
+        self._overrides = overrides
         self._folder = folder / RECORDING_FOLDER
         self._clock = clock
         self._loop = loop

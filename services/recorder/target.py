@@ -93,8 +93,13 @@ async def find_target(
     return Target(uri=place.uri, info=state.info if state else None, num_pending=len(pending) - len(failed))
 
 
-def check_target(options: RecordOptions, target: Target) -> None:
+def check_target(options: RecordOptions, target: Target, *, codec: str) -> None:
     """Refuse a recording that does not fit the dataset.
+
+    Args:
+        options: the recording.
+        target: the dataset.
+        codec: that the recording's videos will have.
 
     Raises:
         BadConfig: it is there and nobody said resume, or the other way round.
@@ -115,7 +120,7 @@ def check_target(options: RecordOptions, target: Target) -> None:
             f"there is nothing to resume, {target.uri} has no dataset: leave it away to begin {dataset.repo_id}, or correct the name",
         )
     if target.info:
-        check_compatible(target.info, expected_info(options, codec=target.codec))
+        check_compatible(target.info, expected_info(options, codec=codec))
 
 
 async def _has_failed(ledger: Ledger, episode: RecordedEpisode) -> bool:

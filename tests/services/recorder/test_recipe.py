@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
+import pytest
 
-from services.recorder.recipe import expected_info, expected_strategy, strategy_overrides, video_codec
+from services.converter.video import check_settings
+from services.recorder.recipe import chosen_codec, expected_info, expected_strategy, strategy_overrides, video_codec
 from shared.config import load_strategy
 from shared.lerobot.info import decoded_info, encoded_info
 from tests.services.recorder.arrangements import options
@@ -18,14 +19,14 @@ NAMES = [f"{side}_{joint}.pos" for side in ("left", "right") for joint in JOINTS
 
 def test_the_overrides_fit_every_strategy_file_of_the_repository() -> None:
     for path in sorted((ROOT / "config" / "strategies").glob("*.yaml")):
-        found = load_strategy(path, {}, strategy_overrides(options()))
+        found = load_strategy(path, {}, strategy_overrides(options(), codec="h264", usual="h264"))
 
         assert [arm.name for arm in found.robot.arms] == ["left_slave", "right_slave", "left_master", "right_master"]
         assert (found.base_camera.name, found.fps, found.alignment.timeline) == ("left", 30, "uniform")
 
 
 def test_features_are_named_and_laid_out_as_lerobot_records_them() -> None:
-    info = expected_info(options())
+    info = expected_info(options(), codec="h264")
 
     assert list(info.columns)[:2] == ["action", "observation.state"]
     assert info.features["action"].names == info.features["observation.state"].names == NAMES
@@ -35,7 +36,7 @@ def test_features_are_named_and_laid_out_as_lerobot_records_them() -> None:
 
 
 def test_chunks_of_actions_are_expected_where_they_are_asked_for() -> None:
-    assert expected_info(options(dataset__strategy="chunking")).features["action"].shape == (10, 12)
+    assert expected_info(options(dataset__strategy="chunking"), codec="h264").features["action"].shape == (10, 12)
     assert expected_strategy(options(dataset__strategy="chunking")).alignment.chunk_size == 10
 
 
@@ -46,12 +47,31 @@ def test_a_single_arm_has_names_without_a_side() -> None:
     )  # fmt: skip
 
     assert [arm.name for arm in expected_strategy(single).robot.arms] == ["slave", "master"]
-    assert expected_info(single).features["action"].names == [f"{joint}.pos" for joint in JOINTS]
+    assert expected_info(single, codec="h264").features["action"].names == [f"{joint}.pos" for joint in JOINTS]
 
 
-def test_an_existing_dataset_keeps_its_codec() -> None:
-    existing = decoded_info(encoded_info(expected_info(options(dataset__vcodec="libsvtav1"))), place="info.json")
+@pytest.mark.parametrize(
+    ("asked", "existing", "usual", "expected"),
+    [
+        (None, None, "h264", "h264"),
+        (None, None, "hevc", "hevc"),
+        ("libsvtav1", None, "h264", "av1"),
+        ("h264", "av1", "h264", "av1"),
+    ],
+)
+def test_the_codec_is_the_datasets_then_the_one_asked_for_then_the_usual(
+    asked: str | None, existing: str | None, usual: str, expected: str
+) -> None:
+    assert chosen_codec(options(dataset__vcodec=asked), existing=existing, usual=usual) == expected
 
-    assert video_codec(existing) == "av1"
-    assert strategy_overrides(options(), codec=video_codec(existing))["video"]["codec"] == "av1"
-    assert msgspec.json.encode(strategy_overrides(options()))
+
+def test_another_codec_than_the_files_comes_with_a_preset_it_knows() -> None:
+    nearest = ROOT / "config" / "strategies" / "nearest.yaml"
+    video = load_strategy(nearest, {}, strategy_overrides(options(), codec="av1", usual="h264")).video
+
+    assert (video.codec, video.preset, video.crf) == ("av1", "10", 30)
+    check_settings(video)
+
+
+def test_the_codec_of_a_dataset_is_read_from_its_cameras() -> None:
+    assert video_codec(decoded_info(encoded_info(expected_info(options(), codec="av1")), place="info.json")) == "av1"

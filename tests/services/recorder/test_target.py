@@ -79,8 +79,8 @@ async def test_while_the_store_is_away_the_dataset_is_what_was_seen_last(tmp_pat
     assert (target.num_committed, target.num_pending) == (1, 2)
 
 
-def existing(**changes: str | None) -> Info:
-    return grown(expected_info(options(**changes)), num_episodes=25, num_frames=7500, total_tasks=1)
+def existing(codec: str = "h264", **changes: str | None) -> Info:
+    return grown(expected_info(options(**changes), codec=codec), num_episodes=25, num_frames=7500, total_tasks=1)
 
 
 def target_of(info: Info | None, *, num_pending: int = 0) -> Target:
@@ -89,14 +89,8 @@ def target_of(info: Info | None, *, num_pending: int = 0) -> Target:
 
 @pytest.mark.parametrize("num_pending", [0, 2])
 def test_a_recording_that_fits_is_accepted(num_pending: int) -> None:
-    check_target(options(dataset__resume="true"), target_of(existing(), num_pending=num_pending))
-    check_target(options(), target_of(None))
-
-
-def test_a_dataset_keeps_the_codec_it_has() -> None:
-    check_target(options(dataset__resume="true"), target_of(existing(dataset__vcodec="av1")))
-
-    assert target_of(existing(dataset__vcodec="av1")).codec == "av1"
+    check_target(options(dataset__resume="true"), target_of(existing(), num_pending=num_pending), codec="h264")
+    check_target(options(), target_of(None), codec="h264")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +127,6 @@ def test_a_dataset_keeps_the_codec_it_has() -> None:
 )
 def test_what_does_not_fit_is_refused_with_both_sides(changes: dict[str, str], target: Target, sentence: str) -> None:
     with pytest.raises(EpisodeflowError) as caught:
-        check_target(options(**changes), target)
+        check_target(options(**changes), target, codec="h264")
 
     assert sentence in str(caught.value)
