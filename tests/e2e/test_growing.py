@@ -13,15 +13,19 @@ import msgspec
 import pytest
 
 from cli.s3_server import S3Server
+from cli.witness import Witness
 from shared.config import load_storage
-from shared.events import EpisodeConverted
+from shared.events import EpisodeConverted, EpisodeReady, EpisodeUploaded
 from shared.leases import LEASE_S
+from shared.lerobot.check import check_dataset
 from shared.lerobot.info import read_info
 from shared.lerobot.records import ProvenanceLine, read_lines
 from shared.provision import provision, provision_plan
 from shared.store import open_store
 from tests.e2e.faults import Lab, _ended, opened_lab, until
 from tests.e2e.processes import ServiceProcess
+from tests.e2e.stacks import up, write_config
+from tests.services.converter.episodes import write_episode
 from tests.services.uploader.hosts import fetched, problems, put_part
 
 SPOOLS = ("default", "other")
@@ -124,3 +128,17 @@ async def test_uploaders_of_two_hosts_that_are_killed_make_one_continuous_datase
         assert await lab.failures() == []
         left = [path for name in SPOOLS for path in (folder / f"spool-{name}").rglob("*") if path.is_file()]
         assert {path.name for path in left} <= {".datasets.json"}
+
+
+async def test_the_embedded_stack_grows_a_dataset_where_lerobot_looks_for_it(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "lab", sources=["lab"])
+    async with up(tmp_path / "state", "-c", str(config), environ={"HF_LEROBOT_HOME": str(tmp_path / "home")}) as stack:
+        async with await stack.bus() as bus, Witness(bus) as witness, asyncio.timeout(40):
+            for name in ("e1", "e2"):
+                write_episode(tmp_path / "state" / "store" / "raw_datas", name)
+                await bus.publish(EpisodeReady(episode_id=name, source="lab", dataset="me/stack"), message_id=name)
+            found = [(await witness.outcome(name)).event for name in ("e1", "e2")]
+        report = check_dataset(tmp_path / "home/me/stack")
+
+    assert (report.problems, report.episodes) == ((), 2)
+    assert {event.episode_index for event in found if isinstance(event, EpisodeUploaded)} == {0, 1}
