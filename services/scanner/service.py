@@ -20,17 +20,20 @@ import time
 
 import msgspec
 
+from services.scanner.announcement import Announcement, announcement
 from services.scanner.discovery import Found, Position, Wanted, episodes, start_after
 from shared import logs
 from shared.bus import Bus
 from shared.config import ScannerConfig, StrategyConfig
+from shared.episode import METADATA_FILE
 from shared.errors import BadConfig, Retryable
 from shared.events import EpisodeReady
 from shared.ledger import Ledger
 from shared.lerobot.layout import INFO_PATH
+from shared.lerobot.state import dataset_state, found_bytes
 from shared.metrics import Metrics
 from shared.places import Place, Places
-from shared.store import StorePool
+from shared.store import Store, StorePool
 
 _log = logs.logger("scanner")
 
@@ -196,43 +199,47 @@ class Scanner:
             if not found.is_ready:
                 waiting.append(Waiting(source=source, episode_id=found.episode_id, why=found.why))
                 settles_in_s = max(settles_in_s, found.settles_in_s if found.is_settling else 0.0)
-            elif await self._announced(source, found, is_sweep=is_sweep):
+            elif await self._announced(store, source, found, is_sweep=is_sweep):
                 published.append(f"{source}/{found.episode_id}")
         return Summary(found=found_count, published=tuple(published), waiting=tuple(waiting), settles_in_s=settles_in_s)
 
-    async def _announced(self, source: str, found: Found, *, is_sweep: bool) -> bool:
+    async def _announced(self, store: Store, source: str, found: Found, *, is_sweep: bool) -> bool:
         """Publish an episode unless it was announced before; the module's docstring has the order and its reason."""
-        strategy = self._places.strategy
         states = await self._ledger.states(source, found.episode_id)
-        known = states.get(strategy, states.get(_CONFIGURED))
-        if known is not None:
-            is_new = (
-                await self._ledger.claim_ready(source, found.episode_id, strategy=strategy, token=found.revision)
-                if known == "ready"
-                else False
-            )
-            return is_new and await self._published(source, found)
-        if is_sweep and await self._is_converted(source, found):
+        known = states.get(self._places.strategy, states.get(_CONFIGURED))
+        if known not in {None, "ready"}:
             return False
-        is_stored = await self._published(source, found)
+        wanted = await self._announcement(store, source, found)
+        strategy = wanted.event.strategy
+        if known is not None:
+            is_new = await self._ledger.claim_ready(source, found.episode_id, strategy=strategy, token=found.revision)
+            return is_new and await self._published(wanted)
+        if strategy in states or (is_sweep and await self._is_converted(wanted.event)):
+            return False
+        is_stored = await self._published(wanted)
         await self._ledger.claim_ready(source, found.episode_id, strategy=strategy, token=found.revision)
         return is_stored
 
-    async def _is_converted(self, source: str, found: Found) -> bool:
-        """Say whether the episode's dataset is complete at its target."""
-        target = self._places.target(self._ready(source, found))
-        store = await self._stores.at(target.root)
-        return await store.head(f"{target.prefix}{INFO_PATH}") is not None
-
-    def _ready(self, source: str, found: Found) -> EpisodeReady:
+    async def _announcement(self, store: Store, source: str, found: Found) -> Announcement:
+        metadata = await found_bytes(store, f"{found.folder}joints/{METADATA_FILE}")
         fields = {"episode_id": found.episode_id, "source": source, "strategy": self._places.strategy, "timestamp": time.time()}
-        return msgspec.convert(fields, EpisodeReady)
+        return announcement(msgspec.convert(fields, EpisodeReady), revision=found.revision, metadata=metadata)
 
-    async def _published(self, source: str, found: Found) -> bool:
-        strategy, event = self._places.strategy, self._ready(source, found)
-        receipt = await self._bus.publish(event, message_id=f"ready:{source}:{found.episode_id}:{strategy}:{found.revision}")
-        _log.info("episode.announced", source=source, episode_id=found.episode_id, seq=receipt.seq, duplicate=receipt.duplicate)
-        self._metrics.announced(source, is_duplicate=receipt.duplicate)
+    async def _is_converted(self, event: EpisodeReady) -> bool:
+        """Say whether the episode is in its dataset, or its dataset is complete at its target."""
+        if event.dataset is None:
+            target = self._places.target(event)
+            store = await self._stores.at(target.root)
+            return await store.head(f"{target.prefix}{INFO_PATH}") is not None
+        place = self._places.dataset(event.dataset)
+        state = await dataset_state(await self._stores.at(place.root), place.prefix)
+        return state is not None and (event.source, event.episode_id) in state.committed
+
+    async def _published(self, wanted: Announcement) -> bool:
+        event = wanted.event
+        receipt = await self._bus.publish(event, message_id=wanted.message_id)
+        _log.info("episode.announced", source=event.source, episode_id=event.episode_id, seq=receipt.seq, duplicate=receipt.duplicate)
+        self._metrics.announced(event.source, is_duplicate=receipt.duplicate)
         return not receipt.duplicate
 
     def _roots(self) -> dict[str, Place]:

@@ -33,7 +33,7 @@ class FinishedEpisode(msgspec.Struct, frozen=True, kw_only=True):
         event: complete, with the end of the episode as its ``timestamp``; published as it is.
         folder: ``recording/{episode_id}``, with ``images/{camera}/{timestamp_us}.jpg`` already written.
         arms: their samples.
-        metadata: content of ``joints/metadata.json``; ``source``, ``episode_id``, ``dataset`` and ``nonce`` are added.
+        metadata: content of ``joints/metadata.json``; what the event says and the ``nonce`` are added, for the scanner.
         num_frames: of the camera that gives the timeline.
     """
 

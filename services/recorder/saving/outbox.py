@@ -155,7 +155,9 @@ class Outbox:
         (folder / "raw").mkdir(exist_ok=True)
         if (folder / "images").is_dir():
             (folder / "images").rename(folder / "raw" / "images")
-        own = {"source": event.source, "episode_id": event.episode_id, "dataset": event.dataset, "nonce": nonce}
+        own = {name: getattr(event, name) for name in ("source", "episode_id", "dataset", "strategy", "config_overrides")} | {
+            "nonce": nonce
+        }
         num_bytes = write_joints(folder / "raw" / "joints", finished.arms, {**finished.metadata, **own})
         parcel = Parcel(event=event, nonce=nonce, number=self._next_number, num_frames=finished.num_frames, saved_at=time.time())
         return parcel, num_bytes + (folder / EVENT_FILE).write_bytes(msgspec.json.encode(parcel))

@@ -11,11 +11,14 @@ import pytest
 
 from services.scanner.service import Scanner
 from shared.bus import Bus
-from shared.config import BosConfig, RedisConfig, ScannerConfig, StorageConfig, StrategyConfig, decode_strategy
+from shared.config import BosConfig, DatasetsConfig, RedisConfig, ScannerConfig, StorageConfig, StrategyConfig, decode_strategy
 from shared.errors import BusUnavailable, LedgerUnavailable, Refused
+from shared.events import EpisodeReady, decode
 from shared.ledger import Ledger
+from shared.lerobot.commit import commit
 from shared.places import resolve
 from shared.store import StorePool
+from tests.shared.lerobot.parts import make_part
 
 STRATEGY: StrategyConfig = decode_strategy(
     {
@@ -54,7 +57,7 @@ class Lab:
         self.bus, self.ledger, self.root, self.source = bus, ledger, root, str(storage.sources[0])
         root.mkdir()
         self._stores = stores
-        self.storage = msgspec.structs.replace(storage, store=root.as_uri())
+        self.storage = msgspec.structs.replace(storage, store=root.as_uri(), datasets=DatasetsConfig(root=str(root / "datasets")))
 
     def scanner(
         self, *, ledger: Ledger | None = None, settle_s: float = 10.0, interval: float = 0.05, sweep_interval: float = 3600.0
@@ -193,6 +196,39 @@ async def test_a_sweep_finds_a_name_before_the_position_and_leaves_out_what_has_
 
     assert usual.published == ()
     assert sweep.published == (f"{lab.source}/e1",)
+
+
+def put_words(root: Path, name: str, **words: str) -> None:
+    """Write what our recorder leaves beside its episode."""
+    path = root / "raw_datas" / name / "joints" / "metadata.json"
+    path.write_bytes(msgspec.json.encode({"nonce": "n1", "strategy": "window", **words}))
+    os.utime(path, (time.time() - 100,) * 2)
+
+
+async def test_a_recorders_episode_is_announced_for_its_growing_dataset(lab: Lab) -> None:
+    put_episode(lab.root, "e1")
+    put_words(lab.root, "e1", dataset="lab/blocks", task="Stack.")
+
+    first = await lab.scanner().scan(is_full=False)
+    stored = await lab.bus.stored(1, next_on=f"episode.ready.{lab.source}")
+    again = await lab.scanner().scan(is_full=True)
+
+    assert stored is not None
+    event = decode(stored.body, EpisodeReady)
+    assert (event.dataset, event.strategy, event.task) == ("lab/blocks", "window", "Stack.")
+    assert (first.published, again.published) == ((f"{lab.source}/e1",), ())
+
+
+async def test_a_sweep_leaves_out_what_is_in_its_growing_dataset(lab: Lab) -> None:
+    for name in ("e1", "e2"):
+        put_episode(lab.root, name)
+        put_words(lab.root, name, dataset="lab/blocks")
+    make_part(lab.root / "part", source=lab.source, episode_id="e1")
+    commit(lab.root / "part", lab.root / "datasets" / "lab" / "blocks")
+
+    sweep = await lab.scanner().scan(is_full=False, is_sweep=True)
+
+    assert sweep.published == (f"{lab.source}/e2",)
 
 
 async def test_the_loop_sweeps_once_in_a_while(lab: Lab) -> None:

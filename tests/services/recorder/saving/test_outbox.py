@@ -60,7 +60,8 @@ def test_a_saved_episode_lies_in_the_outbox_with_its_event_and_nothing_else(outb
     assert outbox.parcels() == [parcel]
     assert parcel.message_id == "ready:lab:e1:configured:nonce"
     metadata = msgspec.json.decode((outbox.raw(parcel) / "joints" / "metadata.json").read_bytes())
-    assert metadata == {"fps": 30, "source": "lab", "episode_id": "e1", "dataset": "lab/stacking", "nonce": "nonce"}
+    event = {"source": "lab", "episode_id": "e1", "dataset": "lab/stacking", "strategy": None, "config_overrides": {}}
+    assert metadata == {"fps": 30, **event, "nonce": "nonce"}
 
 
 @pytest.mark.parametrize("num_steps", range(4))
