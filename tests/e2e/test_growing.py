@@ -36,7 +36,7 @@ async def opened_uploaders(folder: Path, s3: S3Server, *, is_bucket: bool) -> As
     """Give a lab, and the uploaders of two hosts with a spool each, not started."""
     store = None if is_bucket else (folder / "store").as_uri()
     async with opened_lab(folder, s3, seed=1, store=store) as lab:
-        environ = {**lab.environ(), "HF_LEROBOT_HOME": str(folder / "home/datasets")}
+        environ = {**lab.environ(), "HF_LEROBOT_HOME": str(folder / "hf/datasets")}
         uploaders = []
         for name in SPOOLS:
             document = msgspec.yaml.decode(lab.config.read_bytes())
@@ -132,13 +132,13 @@ async def test_uploaders_of_two_hosts_that_are_killed_make_one_continuous_datase
 
 async def test_the_embedded_stack_grows_a_dataset_where_lerobot_looks_for_it(tmp_path: Path) -> None:
     config = write_config(tmp_path / "lab", sources=["lab"])
-    async with up(tmp_path / "state", "-c", str(config), environ={"HF_LEROBOT_HOME": str(tmp_path / "home")}) as stack:
+    async with up(tmp_path / "state", "-c", str(config), environ={"HF_LEROBOT_HOME": str(tmp_path / "hf")}) as stack:
         async with await stack.bus() as bus, Witness(bus) as witness, asyncio.timeout(40):
             for name in ("e1", "e2"):
                 write_episode(tmp_path / "state" / "store" / "raw_datas", name)
                 await bus.publish(EpisodeReady(episode_id=name, source="lab", dataset="me/stack"), message_id=name)
             found = [(await witness.outcome(name)).event for name in ("e1", "e2")]
-        report = check_dataset(tmp_path / "home/me/stack")
+        report = check_dataset(tmp_path / "hf/me/stack")
 
     assert (report.problems, report.episodes) == ((), 2)
     assert {event.episode_index for event in found if isinstance(event, EpisodeUploaded)} == {0, 1}
