@@ -23,7 +23,6 @@ PURE_FILES = {
     "services/recorder/cameras/pace.py",
     "services/recorder/cameras/reports.py",
     "services/recorder/cameras/synthetic_address.py",
-    "services/recorder/clock.py",
     "services/recorder/console.py",
     "services/recorder/joints.py",
     "services/recorder/keys.py",

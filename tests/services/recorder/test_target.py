@@ -89,8 +89,12 @@ def target_of(info: Info | None, *, num_pending: int = 0) -> Target:
 
 @pytest.mark.parametrize("num_pending", [0, 2])
 def test_a_recording_that_fits_is_accepted(num_pending: int) -> None:
-    check_target(options(dataset__resume="true"), target_of(existing(), num_pending=num_pending), codec="h264")
-    check_target(options(), target_of(None), codec="h264")
+    resumed, begun = target_of(existing(), num_pending=num_pending), target_of(None)
+
+    check_target(options(dataset__resume="true"), resumed, codec="h264")
+    check_target(options(), begun, codec="h264")
+
+    assert (resumed.num_there, begun.num_there) == (25 + num_pending, 0)
 
 
 @pytest.mark.parametrize(
