@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test check format bench soak up clean
 
 help:
-	@echo "make demo     install, and run the whole pipeline once on a simulated robot's episodes"
+	@echo "make demo     install, and record a simulated robot into a dataset, the whole way"
 	@echo "make test     install, and run all tests"
 	@echo "make check    format, lint, strict types, import rules"
 	@echo "make bench    speed, memory, latency and the control of a robot"

@@ -1,4 +1,4 @@
-"""`episodeflow demo`: the whole pipeline once, on episodes of a simulated robot."""
+"""`episodeflow demo`: a simulated robot is recorded, and its episodes go the whole way into a dataset."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import click
 @click.option("--state", "state_path", type=click.Path(path_type=Path), help="Folder that keeps everything. [default: a temporary one]")
 @click.option("--episodes", "num_episodes", type=click.IntRange(min=1), default=2, show_default=True, help="How many episodes.")
 def command(state_path: Path | None, num_episodes: int) -> None:
-    """Run the whole pipeline once on this machine, and show how long each stage takes.
+    """Record a simulated robot on this machine, and show how long each stage takes.
 
-    Starts NATS, Valkey and the services, lets a simulated two-armed robot record episodes, announces them, waits until they
-    are converted and uploaded, checks the datasets, and stops everything again.
+    Starts a simulated two-armed robot behind serial ports, NATS, Valkey and the services, records with the recorder itself
+    (three synthetic cameras, 200 Hz, its keys work too), waits until the episodes are in a growing LeRobot dataset, checks
+    it, and stops everything again. With the --state of an earlier demo the dataset goes on growing.
 
     \b
     Example: episodeflow demo --episodes 4

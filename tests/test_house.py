@@ -89,7 +89,6 @@ DOORS = {
         "services/converter/raw.py": "raw parquet is read here",
         "shared/lerobot/tables.py": "dataset parquet is read and written here",
         "services/recorder/saving/writer.py": "raw parquet is written here",
-        "cli/simulation.py": "the simulated robot writes raw parquet without a recorder",
     },
     "av": {
         "services/converter/video.py": "JPEG to video",
@@ -98,7 +97,6 @@ DOORS = {
     },
     "cv2": {
         "services/converter/video.py": "lookup tables and image statistics",
-        "cli/simulation.py": "the simulated robot makes JPEGs",
         "services/recorder/cameras/opencv.py": "cameras are opened and read here, frames without a JPEG encoded",
     },
     "rerun": {"services/recorder/cameras/display.py": "images and joints are displayed here; an optional extra"},

@@ -1,72 +1,72 @@
-"""The simulated robot's raw episodes."""
+"""The simulated robot as a process, and the flags with which `record` finds it."""
 
+from __future__ import annotations
+
+import os
 from pathlib import Path
 
-import cv2
-import msgspec
-import numpy as np
-import pyarrow.parquet as pq
+import psutil
 import pytest
 
-from cli.simulation import ARMS, RATE_HZ_BY_CAMERA, make_motion, strategy_document, write_episode
-from shared.config import decode_strategy
+from cli.simulation import Ports, recording_document, simulated
+from cli.state import StateFolder
+from services.recorder.options import record_options
+from services.recorder.robots.models import JOINTS
+from services.recorder.robots.robot import connected_robot
+from shared.errors import Refused
 
 
-@pytest.fixture(scope="module")
-def episode(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("raw") / "e1"
-    write_episode(folder, seconds=1.0, seed=1)
-    return folder
+async def test_its_ports_answer_as_calibrated_arms_until_the_block_ends(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path / "state")
+    async with simulated(state, os.environ) as ports:
+        options = record_options([], file=document(ports, state))
+        async with connected_robot(options.robot, kind="robot", environ={}) as robot:
+            positions = await robot.positions()
+    running = [process for process in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(process.info["cmdline"] or [])]
+
+    assert len(positions) == 2 * len(JOINTS)
+    assert all(-100 <= position <= 100 for position in positions)
+    assert running == []
 
 
-def test_arms_have_rising_independent_times_near_their_rate(episode: Path) -> None:
-    times = [pq.read_table(episode / "joints" / f"{arm}.parquet")["timestamps"].to_numpy() for arm in ARMS]
+async def test_ports_of_an_earlier_robot_are_not_taken_for_those_of_this_one(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    earlier = '{"left_leader": "/gone", "left_follower": "/gone", "right_leader": "/gone", "right_follower": "/gone"}'
+    (tmp_path / "ports.json").write_text(earlier)
+    async with simulated(state, os.environ) as ports:
+        found = {ports.left_leader, ports.left_follower, ports.right_leader, ports.right_follower}
 
-    assert all(len(each) == 250 and (np.diff(each) > 0).all() for each in times)
-    assert all(abs(np.diff(each).mean() - 4000) < 20 for each in times)
-    assert len({tuple(each) for each in times}) == len(ARMS)
-
-
-def test_cameras_have_jittered_jpegs_of_the_right_size_and_number(episode: Path) -> None:
-    for camera, rate_hz in RATE_HZ_BY_CAMERA.items():
-        files = sorted((episode / "images" / camera).iterdir(), key=lambda path: int(path.stem))
-        periods = np.diff([int(path.stem) for path in files])
-        image = cv2.imread(str(files[0]))
-
-        assert len(files) == int(0.9 * rate_hz)
-        assert image is not None
-        assert image.shape == (480, 640, 3)
-        assert len(set(periods)) > 3
-        assert abs(periods.mean() - 1e6 / rate_hz) < 500
+    assert len(found) == 4
+    assert "/gone" not in found
 
 
-def test_pictures_move(episode: Path) -> None:
-    files = sorted((episode / "images" / "cam_env").iterdir())
-    first, last = (cv2.imread(str(path)).astype(int) for path in (files[0], files[-1]))  # type: ignore[union-attr]
+async def test_a_robot_that_ends_while_starting_is_one_sentence_with_its_log(tmp_path: Path) -> None:
+    (tmp_path / "calibration").write_text("no folder")
 
-    assert np.abs(first - last).max() > 100
-
-
-def test_follower_is_where_its_leader_was() -> None:
-    motion = make_motion(np.random.default_rng(1))
-    times_s = np.linspace(1, 2, 50)
-
-    np.testing.assert_allclose(motion.follower("left", times_s), motion.leader("left", times_s - 0.05))
+    with pytest.raises(Refused, match=r"the simulated robot ended while starting: .+ \(see .*simulate\.log\)"):
+        async with simulated(StateFolder(tmp_path), os.environ):
+            pass
 
 
-def test_same_seed_gives_the_same_files_and_another_seed_others(tmp_path: Path, episode: Path) -> None:
-    write_episode(tmp_path / "again", seconds=1.0, seed=1)
-    write_episode(tmp_path / "other", seconds=1.0, seed=2)
-    contents = [{path.relative_to(root): path.read_bytes() for path in root.rglob("*.*")} for root in (episode, tmp_path / "again")]
+async def test_a_place_that_can_be_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
 
-    assert contents[0] == contents[1]
-    assert {path.name for path in (tmp_path / "other").rglob("*.jpg")} != {path.name for path in episode.rglob("*.jpg")}
+    with pytest.raises(Refused, match=r"file cannot be the state folder: .*choose another with --state"):
+        async with simulated(StateFolder(tmp_path / "file"), os.environ):
+            pass
 
 
-def test_metadata_and_strategy_fit_the_robot(episode: Path) -> None:
-    metadata = msgspec.json.decode((episode / "joints" / "metadata.json").read_bytes())
-    config = decode_strategy(strategy_document(), place="test")
+def test_the_dataset_and_the_calibration_lie_in_the_state_folder(tmp_path: Path) -> None:
+    ports = Ports(left_leader="a", left_follower="b", right_leader="c", right_follower="d")
+    options = record_options([], file=document(ports, StateFolder(tmp_path)))
 
-    assert metadata == {"task": "Put the red cube into the tray.", "robot_type": "simulated_bimanual", "joints_fps": 250}
-    assert config.robot.type == metadata["robot_type"]
-    assert [camera.name for camera in config.cameras] == list(RATE_HZ_BY_CAMERA)
+    assert options.dataset.root == str(tmp_path / "dataset")
+    assert options.robot.calibration_dir == str(tmp_path / "calibration" / "robots" / "so100_follower")
+    assert options.teleop.calibration_dir == str(tmp_path / "calibration" / "teleoperators" / "so100_leader")
+    assert (options.robot.left_arm_port, options.robot.right_arm_port) == ("b", "d")
+    assert (options.teleop.left_arm_port, options.teleop.right_arm_port) == ("a", "c")
+    assert all(camera.is_simulated and camera.capture_size == (640, 480) for camera in options.cameras.values())
+
+
+def document(ports: Ports, state: StateFolder) -> dict[str, object]:
+    return recording_document(ports, state, num_episodes=2, episode_time_s=4, reset_time_s=0)
