@@ -6,6 +6,7 @@
     │   ├── BusUnavailable       NATS does not answer, or refused for now
     │   ├── LedgerUnavailable    Redis does not answer
     │   ├── DiskFull             no room for the work
+    │   ├── DatasetBusy          another uploader's turn at a growing dataset (shared/leases)
     │   ├── WorkerCrashed        the process of one episode died (out of memory, signal)
     │   ├── RobotUnreachable     a serial port or a servo does not answer (services/recorder/robots)
     │   └── CameraUnreachable    a camera or the process of the cameras does not answer (services/recorder/cameras)

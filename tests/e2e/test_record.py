@@ -18,6 +18,7 @@ from shared.store import open_store
 from tests.e2e.recorders import Recorder, Robot, recorded, recording, simulated
 from tests.e2e.stacks import up, write_config
 from tests.fixtures_store import create_bucket
+from tests.hub_server import TOKEN, hub_server
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -157,6 +158,20 @@ async def test_nothing_is_lost_while_the_bus_and_the_store_are_away(tmp_path: Pa
     assert recorder.has("episodes wait on this disk"), recorder.printed
     assert cues(recorder) == [f"Recording episode {number}/4" for number in (2, 3, 4)]
     assert info.total_episodes == 4
+
+
+def test_a_finished_dataset_is_pushed_to_the_hub_with_its_version_tag(tmp_path: Path) -> None:
+    with hub_server() as hub, simulated(tmp_path) as robot:
+        environ = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        pushing = {"dataset__num_episodes": "1", "dataset__push_to_hub": "true", "dataset__repo_id": "user/blocks"}
+        refused = recorded_with(robot, (), {**environ, "HF_TOKEN": "wrong"}, **pushing)
+        pushed = recorded_with(robot, (), environ, **pushing)
+        repo = hub.repos["user/blocks"]
+    dataset = tmp_path / "hf" / "user" / "blocks"
+
+    assert (refused.process.returncode, pushed.process.returncode) == (1, 0), refused.printed + pushed.printed
+    assert cues(refused) == []
+    assert repo.files(repo.tags["v2.1"])["meta/info.json"] == (dataset / "meta" / "info.json").read_bytes()
 
 
 def recorded_with(robot: Robot, arguments: tuple[str, ...], environ: dict[str, str], **flags: str | None) -> Recorder:
