@@ -21,7 +21,7 @@ import msgspec
 from cli.embedding import Wish
 from cli.joining import servers
 from cli.state import StateFolder, write_private
-from cli.terminal import Terminal
+from cli.terminal import Terminal, own_terminal
 from services.recorder.options import RecordOptions
 from services.recorder.order import OWN_SOURCE, Order, chosen_source
 from services.recorder.recipe import strategy_document
@@ -69,7 +69,7 @@ async def record(options: RecordOptions, *, config_path: Path | None, state_path
     try:
         if options.dataset.push_to_hub:
             await check_hub(options)
-        with _wished(wishes), Terminal(is_spoken=options.play_sounds) as terminal:
+        with _wished(wishes), own_terminal(is_spoken=options.play_sounds) as terminal:
             if config_path is not None:
                 await _with_servers(options, config_path, state, environ, wishes, terminal)
             else:

@@ -12,8 +12,9 @@ import subprocess
 import sys
 import termios
 import tty
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from services.recorder.keys import LONGEST_SEQUENCE_S, KeyReader
 from services.recorder.session import Key
@@ -26,18 +27,21 @@ class Terminal:
     """A terminal, or whatever stands in its place; use it as a context: on the way out it is as it was.
 
     Args:
-        is_spoken: say cues aloud where the host can.
+        keyboard: descriptor that keys come from; None: nobody presses any.
+        output: where lines go.
+        speaker: command that says aloud what is given to it; None: nothing is spoken.
     """
 
-    def __init__(self, *, is_spoken: bool) -> None:
-        self._input = sys.stdin.fileno() if sys.stdin and not sys.stdin.closed else None
-        self._is_tty = sys.stdout.isatty()
+    def __init__(self, *, keyboard: int | None, output: TextIO, speaker: Sequence[str] | None = None) -> None:
+        self._input = keyboard
+        self._output = output
+        self._is_tty = output.isatty()
         self._shown = ""
         self._saved: list[Any] | None = None
         self._reader = KeyReader()
         self._keys: asyncio.Queue[Key] = asyncio.Queue()
         self._settling: asyncio.TimerHandle | None = None
-        self._speaker = _speaker() if is_spoken else None
+        self._speaker = speaker
         self._speaking: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -56,11 +60,6 @@ class Terminal:
         for process in self._speaking:
             process.wait()
 
-    @property
-    def is_heard(self) -> bool:
-        """Whether anybody can press a key."""
-        return self._input is not None and os.isatty(self._input)
-
     def say(self, text: str) -> None:
         """Print a text and say it aloud."""
         self.tell(text)
@@ -72,16 +71,16 @@ class Terminal:
 
     def tell(self, text: str) -> None:
         """Print a text on a line of its own."""
-        sys.stdout.write(f"{_CLEAR_LINE if self._shown else ''}{text}\n{self._shown}")
-        sys.stdout.flush()
+        self._output.write(f"{_CLEAR_LINE if self._shown else ''}{text}\n{self._shown}")
+        self._output.flush()
 
     def show(self, text: str) -> None:
         """Replace the line that shows how things are; nowhere but on a terminal, where it can be replaced."""
         if self._is_tty and text != self._shown:
             width = shutil.get_terminal_size().columns - 1
             self._shown = text[:width]
-            sys.stdout.write(f"{_CLEAR_LINE}{self._shown}")
-            sys.stdout.flush()
+            self._output.write(f"{_CLEAR_LINE}{self._shown}")
+            self._output.flush()
 
     async def key(self) -> Key:
         """Wait for the next key."""
@@ -111,6 +110,12 @@ class Terminal:
             self._keys.put_nowait(key)
 
 
-def _speaker() -> list[str] | None:
+def own_terminal(*, is_spoken: bool) -> Terminal:
+    """Return the terminal of this process; ``is_spoken``: cues are said aloud where the host can."""
+    keyboard = sys.stdin.fileno() if sys.stdin and not sys.stdin.closed else None
+    return Terminal(keyboard=keyboard, output=sys.stdout, speaker=host_speaker() if is_spoken else None)
+
+
+def host_speaker() -> list[str] | None:
     """Return the command that speaks a text on this host, None if there is none."""
     return next((command for program, command in _SPEAKERS if shutil.which(program)), None)
