@@ -21,7 +21,7 @@ from cli.recording import Outcomes, Wishes, in_place, order_of, own_wish
 from cli.simulation import CAMERAS, Ports, recording_document, simulated
 from cli.stack import Stack
 from cli.state import StateFolder, write_private
-from cli.terminal import Terminal
+from cli.terminal import Terminal, own_terminal
 from cli.witness import Sighting, Witness
 from services.recorder.options import RecordOptions, record_options
 from services.recorder.recording import Recording
@@ -98,7 +98,7 @@ async def _completed(state: StateFolder, num_episodes: int) -> bool:
         await asyncio.wait({running, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
         if not running.done():
-            running.cancel()
+            pass
             with suppress(asyncio.CancelledError):
                 await running
             return False
@@ -146,7 +146,7 @@ def _dataset(options: RecordOptions) -> Path:
 async def _recorded(options: RecordOptions, state: StateFolder, environ: Mapping[str, str], wishes: Wishes) -> list[Passage]:
     """Record, wait until the episodes are in the dataset, and return how they came there."""
     storage = load(state.storage_path, environ).storage
-    with Terminal(is_spoken=False) as terminal:
+    with own_terminal(is_spoken=False) as terminal:
         recording = await _prepared(options, state, environ, terminal)
         outcomes = Outcomes(recording, terminal)
         async with await Bus.connect(storage.nats, name="demo") as bus, Witness(bus) as witness:
