@@ -16,11 +16,15 @@ import yaml
 
 from cli.main import ALIASES, COMMANDS
 from cli.servers import wheel_binary
+from services.recorder.options import record_options
+from services.recorder.priority import _PRIORITY as PRIORITY
+from services.recorder.robots.models import arm_plans
 from shared.config import decode_storage, load_storage
 from shared.health import HealthServer
 from shared.metrics import Metrics
 from shared.permissions import password_variable, users_text
 from shared.provision import bus_users, provision_plan
+from shared.settings import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -36,6 +40,8 @@ MANIFESTS: list[dict[str, Any]] = [
     if path.stem != "kustomization"
 ]
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+RECORDER_UNIT = (ROOT / "deploy" / "systemd" / "episodeflow-recorder.service").read_text()
+FURTHER_ARGUMENTS = {"recorder": ["--config_path", "/etc/episodeflow/record.yaml"]}
 
 
 def of_kind(*kinds: str) -> list[dict[str, Any]]:
@@ -217,7 +223,7 @@ def test_unit_runs_a_service_without_privileges_and_waits_for_its_work(path: Pat
 
     assert Path(program).name == "episodeflow"
     assert command in COMMANDS
-    assert arguments == ["-c", "/etc/episodeflow/storage.yaml"]
+    assert arguments == ["-c", "/etc/episodeflow/storage.yaml", *FURTHER_ARGUMENTS.get(command, [])]
     assert float(service["TimeoutStopSec"]) > STORAGE.conversion.grace_s
     assert service["User"] == "episodeflow"
     assert service["KillMode"] == "mixed"
@@ -228,7 +234,36 @@ def test_unit_runs_a_service_without_privileges_and_waits_for_its_work(path: Pat
 def test_units_of_one_host_do_not_share_a_metrics_port() -> None:
     ports = [found for path in UNITS for found in re.findall(r"METRICS_PORT=(\S+)", path.read_text())]
 
-    assert len(UNITS) == len(set(ports)) == 3
+    assert len(UNITS) - 1 == len(set(ports)) == 3  # the recorder answers on the bus instead
+
+
+def test_recorder_unit_reaches_ports_and_cameras_and_nothing_else() -> None:
+    allowed = set(re.findall(r"^DeviceAllow=(.+)$", RECORDER_UNIT, re.MULTILINE))
+
+    assert allowed == {"char-ttyACM rw", "char-ttyUSB rw", "char-video4linux rw"}
+    assert re.search(r"^DevicePolicy=closed$", RECORDER_UNIT, re.MULTILINE)
+    assert re.search(r"^SupplementaryGroups=dialout video$", RECORDER_UNIT, re.MULTILINE)
+    assert not re.search(r"^PrivateDevices=", RECORDER_UNIT, re.MULTILINE)
+
+
+def test_recorder_unit_permits_the_control_loop_its_priority_and_its_calibration() -> None:
+    limit = re.search(r"^LimitRTPRIO=(\d+)$", RECORDER_UNIT, re.MULTILINE)
+    calibration = re.search(r"HF_LEROBOT_CALIBRATION=(\S+)", RECORDER_UNIT)
+
+    assert limit is not None
+    assert int(limit[1]) >= PRIORITY
+    assert not re.search(r"^RestrictRealtime=", RECORDER_UNIT, re.MULTILINE)
+    assert calibration is not None
+    assert not calibration[1].startswith("/home")  # ProtectHome
+
+
+def test_example_of_the_recorder_unit_is_what_record_accepts_and_survives_a_restart() -> None:
+    place = ROOT / "deploy" / "systemd" / "record.yaml"
+    options = record_options([], file=read_yaml(place, {}), place=str(place))
+
+    assert options.dataset.resume
+    assert len(arm_plans(options.robot, kind="robot")) == len(arm_plans(options.teleop, kind="teleop")) == 2
+    assert all(camera.device_path is not None for camera in options.cameras.values())
 
 
 # --- kubernetes -------------------------------------------------------------------------------------------
