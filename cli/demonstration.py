@@ -98,7 +98,7 @@ async def _completed(state: StateFolder, num_episodes: int) -> bool:
         await asyncio.wait({running, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
         if not running.done():
-            pass
+            running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
             return False
