@@ -42,9 +42,10 @@ async def test_ctrl_c_stops_everything_at_any_moment(tmp_path: Path, moment: str
     async with demonstrated(tmp_path) as process:
         await until(process, moment)
         process.send_signal(signal.SIGINT)
-        _, err = await process.communicate()
+        out, err = await process.communicate()
 
     assert process.returncode == EXIT_INTERRUPTED
+    assert "submitted for saving" not in out.decode()
     assert err.decode() == f"interrupted: everything is stopped, the files are in {tmp_path}\n"
     assert running_in(tmp_path) == []
 
