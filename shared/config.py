@@ -74,6 +74,7 @@ class AlignmentConfig(_Config, frozen=True, kw_only=True):
     window_ms: Milliseconds = 20.0
     aggregation: Literal["mean", "median"] = "mean"
     on_gap: Literal["drop", "hold", "reject"] = "drop"
+    max_rows: Count | None = None
 
 
 class FilteringConfig(_Config, frozen=True, kw_only=True):

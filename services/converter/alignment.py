@@ -51,6 +51,7 @@ class AlignmentPlan(msgspec.Struct, frozen=True, kw_only=True):
         padding_mode, padding_value: what stands past an arm's last sample.
         aggregation: of a window.
         on_gap: what happens to a row with a stream beyond its tolerance.
+        max_rows: later rows are not made; None: all that can be.
     """
 
     strategy: Literal["nearest", "chunking", "window"]
@@ -69,6 +70,7 @@ class AlignmentPlan(msgspec.Struct, frozen=True, kw_only=True):
     padding_value: float = 0.0
     aggregation: Literal["mean", "median"] = "mean"
     on_gap: Literal["drop", "hold", "reject"] = "drop"
+    max_rows: int | None = None
 
     @property
     def lookahead_us(self) -> int:
@@ -140,7 +142,7 @@ def row_times(plan: AlignmentPlan, base_times_us: IntArray, *, start_us: int, en
         times_us: IntArray = first_us + tick_us(np.arange(_num_ticks(end_us - first_us, plan.fps)), plan.fps)
     else:
         times_us = base_times_us
-    return times_us[(times_us >= start_us) & (times_us <= end_us)]
+    return times_us[(times_us >= start_us) & (times_us <= end_us)][: plan.max_rows]
 
 
 def _num_ticks(span_us: int, fps: int) -> int:

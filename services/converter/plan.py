@@ -44,6 +44,7 @@ def alignment_plan(config: StrategyConfig, cameras: Sequence[str], *, joints_fps
         padding_value=alignment.padding_value,
         aggregation=alignment.aggregation,
         on_gap=alignment.on_gap,
+        max_rows=alignment.max_rows,
     )
 
 

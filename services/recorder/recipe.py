@@ -5,6 +5,8 @@ recorder does (``action`` and ``observation.state`` with ``left_shoulder_pan.pos
 with one of the two and resumed with the other.
 
 The timeline is uniform: a camera that runs a little slower or faster than it says is not stretched, and none is rejected.
+An episode is recorded a few frames longer than it takes, because rows lie where all streams overlap: what takes 10 s at 30 fps
+has 300 rows.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from shared.lerobot.info import Feature, Info, empty_info, video_feature
 
 _PIX_FMT = "yuv420p"
 _CHUNK_SIZE = 10
+_OVERRUN_FRAMES = 3
 USUAL_CODEC = "h264"
 _QUALITY_BY_CODEC = {"h264": (23, "veryfast"), "hevc": (26, "veryfast"), "av1": (30, "10")}
 """Quality and preset: an episode shall be encoded before the next one ends."""
@@ -83,7 +86,12 @@ def _layout(options: RecordOptions) -> dict[str, Any]:
             "joints_per_arm": len(JOINTS),
         },
         "cameras": cameras,
-        "alignment": {"timeline": "uniform", "chunk_size": _CHUNK_SIZE, "joints_fps": round(options.control_rate_hz)},
+        "alignment": {
+            "timeline": "uniform",
+            "chunk_size": _CHUNK_SIZE,
+            "joints_fps": round(options.control_rate_hz),
+            "max_rows": max(1, round(options.dataset.episode_time_s * options.dataset.fps)),
+        },
         "output": {"state_keys": "lerobot"},
     }
 
@@ -128,6 +136,11 @@ def expected_info(options: RecordOptions, *, codec: str) -> Info:
         for name, camera in options.cameras.items()
     }
     return empty_info(robot_type=options.robot.type, fps=fps, features={**joints, **videos})
+
+
+def overrun_s(options: RecordOptions) -> float:
+    """Return how much longer than ``episode_time_s`` is recorded: at both ends each camera may be a frame behind the others."""
+    return _OVERRUN_FRAMES / min(options.dataset.fps, *(camera.fps for camera in options.cameras.values()))
 
 
 def video_codec(info: Info) -> str | None:

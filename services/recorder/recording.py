@@ -20,7 +20,7 @@ from services.recorder.console import Console
 from services.recorder.control import ControlLoop, reachable_rate
 from services.recorder.options import notices
 from services.recorder.order import Order
-from services.recorder.recipe import chosen_codec, expected_strategy, strategy_overrides
+from services.recorder.recipe import chosen_codec, expected_strategy, overrun_s, strategy_overrides
 from services.recorder.robots.robot import connected_robot
 from services.recorder.room import check_room
 from services.recorder.saver import Saver, running_saver
@@ -201,7 +201,7 @@ class Recording:
         return Course(
             num_there=target.num_there,
             num_wanted=dataset.num_episodes,
-            episode_time_s=dataset.episode_time_s,
+            episode_time_s=dataset.episode_time_s + overrun_s(self._order.options),
             reset_time_s=math.inf if self._order.is_by_hand else dataset.reset_time_s,
             is_held=self._order.options.hold_during_reset,
             is_by_hand=self._order.is_by_hand,

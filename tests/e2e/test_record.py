@@ -53,6 +53,7 @@ def test_a_dataset_is_begun_resumed_and_found_complete(tmp_path: Path) -> None:
     assert complete.has("3 of 3 episodes are there: nothing to record")
     assert cues(complete) == []
     assert (info.total_episodes, info.total_tasks, info.fps, info.robot_type) == (3, 2, 30, "bi_so100_follower")
+    assert _lengths(robot) == [36, 36, 36]  # 1.2 s at 30 fps
 
 
 def test_arrow_keys_of_a_terminal_discard_end_and_stop(tmp_path: Path) -> None:

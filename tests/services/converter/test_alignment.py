@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -98,6 +99,15 @@ def oracle_timeline(plan: AlignmentPlan, streams: Streams) -> list[int]:
     if plan.timeline == "uniform":
         base = list(itertools.takewhile(lambda time: time <= end, (base[0] + oracle_tick(i, plan.fps) for i in itertools.count())))
     return [time for time in base if start <= time <= end]
+
+
+@pytest.mark.parametrize("kind", ["base", "uniform"])
+def test_no_more_rows_are_made_than_wanted_and_they_are_the_first(kind: Literal["base", "uniform"]) -> None:
+    plan = msgspec.structs.replace(PLAN, timeline=kind)
+    every = timeline(plan, random_streams(1))
+
+    assert timeline(msgspec.structs.replace(plan, max_rows=5), random_streams(1)).tolist() == every[:5].tolist()
+    assert timeline(msgspec.structs.replace(plan, max_rows=5000), random_streams(1)).tolist() == every.tolist()
 
 
 def oracle_arm(plan: AlignmentPlan, times: np.ndarray, values: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray, bool]:
