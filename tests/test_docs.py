@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -15,6 +16,15 @@ import pytest
 from msgspec import inspect
 
 from cli.main import ALIASES, COMMANDS
+from services.recorder.cameras.options import CameraOptions
+from services.recorder.cameras.reports import CameraReport
+from services.recorder.cameras.synthetic_address import SyntheticCamera
+from services.recorder.joints import JointRecording
+from services.recorder.options import DatasetOptions, RecordOptions, record_options
+from services.recorder.remote import Answer, endpoints
+from services.recorder.robots.models import RobotOptions
+from services.recorder.take import Take, metadata
+from services.recorder.timing import LoopReport
 from shared import events
 from shared.config import StorageConfig, StrategyConfig
 from shared.events import EpisodeConverted, EpisodeFailed, EpisodeReady, EpisodeUploaded
@@ -45,10 +55,14 @@ def blocks(text: str, language: str) -> list[str]:
     return [content for found, content in FENCE.findall(text) if found == language]
 
 
-def section(text: str, heading: str) -> str:
-    """Return what stands below a heading, up to the next of the same or a higher level."""
-    _, level, rest = re.split(rf"^(#+) {re.escape(heading)}$", text, maxsplit=1, flags=re.MULTILINE)
+def section(text: str, heading: str, *, last: bool = False) -> str:
+    """Return what stands below a heading, up to the next of the same or a higher level; the last of several if asked for."""
+    level, rest = re.split(rf"^(#+) {re.escape(heading)}$", text, flags=re.MULTILINE)[-2:] if last else _first(text, heading)
     return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def _first(text: str, heading: str) -> list[str]:
+    return re.split(rf"^(#+) {re.escape(heading)}$", text, maxsplit=1, flags=re.MULTILINE)[1:]
 
 
 def table_rows(text: str) -> list[list[str]]:
@@ -224,6 +238,135 @@ def test_documented_environment_variables_are_read_somewhere() -> None:
 
     assert len(names) > 10
     assert [name for name in sorted(names) if name not in sources] == []
+
+
+# --- recording --------------------------------------------------------------------------------------------
+
+
+SECTIONS_OF_RECORD = {"robot", "teleop", "cameras", "dataset"}
+STRUCT_BY_HEADING = {
+    "Robot and teleoperator": RobotOptions,
+    "Cameras": CameraOptions,
+    "Dataset": DatasetOptions,
+    "Recording": RecordOptions,
+}
+RECORDED = [(page, words[1:]) for page, words in SHOWN if words[0] in {"record", "recorder"}]
+
+
+def flag_rows(heading: str) -> list[list[str]]:
+    return table_rows(section(section(text_of("docs/recording.md"), "Flags"), heading))
+
+
+@pytest.mark.parametrize("heading", STRUCT_BY_HEADING)
+def test_documented_flags_and_defaults_are_those_of_the_structs(heading: str) -> None:
+    kind = inspect.type_info(STRUCT_BY_HEADING[heading])
+    assert isinstance(kind, inspect.StructType)
+    own = {field.name: default_of(field) for field in kind.fields if heading != "Recording" or field.name not in SECTIONS_OF_RECORD}
+
+    assert {row[0].strip("`"): row[2] for row in flag_rows(heading)} == own
+
+
+def test_documented_faults_of_a_synthetic_camera_are_those_of_its_struct() -> None:
+    rows = next(table for table in tables(section(text_of("docs/recording.md"), "Cameras", last=True)) if table[0][0] == "`size`")
+    kind = inspect.type_info(SyntheticCamera)
+    assert isinstance(kind, inspect.StructType)
+
+    assert {row[0].strip("`"): row[1] for row in rows} == {field.name: default_of(field) for field in kind.fields if field.name != "name"}
+
+
+@pytest.mark.parametrize(("page", "words"), RECORDED, ids=lambda value: value if isinstance(value, str) else " ".join(value)[:60])
+def test_shown_flags_of_record_are_understood(page: str, words: list[str]) -> None:
+    command, _ = found_command(["record"])
+    printed = ["--robot.type=bi_so100_follower", "--teleop.type=bi_so100_leader"]  # what `simulate` says for FLAGS, without ports
+    words = [each for word in words for each in (printed if word == "FLAGS" else [word])]
+    flags = command.make_context("record", list(words)).args
+    (example,) = blocks(text_of("docs/recording.md"), "yaml")
+    has_file = "--config_path" in words
+    options = record_options(flags, file=msgspec.yaml.decode(example) if has_file else None)
+
+    assert options.cameras, page
+
+
+def test_documented_yaml_file_is_what_record_takes() -> None:
+    (example,) = blocks(text_of("docs/recording.md"), "yaml")
+    options = record_options(["--dataset.resume=true"], file=msgspec.yaml.decode(example))
+
+    assert (options.dataset.num_episodes, list(options.cameras)) == (25, ["top", "wrist"])
+
+
+def test_documented_metadata_has_the_keys_that_are_written() -> None:
+    documented = msgspec.json.decode(blocks(section(text_of("docs/recording.md"), "What a raw episode knows"), "json")[0])
+    (example,) = blocks(text_of("docs/recording.md"), "yaml")
+    options = record_options([], file=msgspec.yaml.decode(example))
+    loop = msgspec.convert(documented["control"], LoopReport)
+    camera = msgspec.convert(documented["cameras"]["left"], CameraReport)
+    take = Take(
+        number=1,
+        event=EpisodeReady(episode_id="a", source="robot"),
+        joints=JointRecording(arms={}, report=loop),
+        cameras=dict.fromkeys(options.cameras, camera),
+        problems=(),
+        begun_us=0,
+        ended_us=1,
+    )
+    written = msgspec.to_builtins(metadata(options, take))
+
+    assert set(documented) == set(written) | {"source", "episode_id", "dataset", "nonce"}
+    assert documented["control"] == written["control"]
+    assert set(documented["cameras"]["left"]) == set(written["cameras"]["top"])
+
+
+def test_documented_answer_of_a_recorder_has_its_fields() -> None:
+    page = section(text_of("docs/recording.md"), "As a service")
+    (example,) = blocks(page, "json")
+    subjects, fields = tables(page)
+
+    assert msgspec.json.decode(example, type=Answer).error is not None
+    assert list(msgspec.json.decode(example)) == [row[0].strip("`") for row in fields]
+    assert set(msgspec.json.decode(example)) == set(Answer.__struct_fields__)
+    assert len(subjects) == 4
+
+
+def test_documented_subjects_of_a_recorder_are_those_it_answers() -> None:
+    subjects, _ = tables(section(text_of("docs/recording.md"), "As a service"))
+    recording: Any = None  # asked for nothing here
+    answered = [endpoint.subject for endpoint in endpoints(recording, "white")]
+
+    assert [row[0].strip("`").replace("{robot}", "white") for row in subjects] == answered
+
+
+QUOTED = {"What is printed": 12, "When it is refused": 20}
+
+
+@pytest.mark.parametrize("heading", QUOTED)
+def test_quoted_sentences_are_in_the_code(heading: str) -> None:
+    rows = table_rows(section(text_of("docs/recording.md"), heading))
+    code = "\n".join(texts_of_the_product())
+    pieces = [(row[0], piece) for row in rows for piece in fixed_pieces(row[0])]
+
+    assert len(rows) >= QUOTED[heading]
+    assert {row[0] for row in rows} - {sentence for sentence, _ in pieces} == set()
+    assert [(sentence, piece) for sentence, piece in pieces if piece not in code] == []
+
+
+def fixed_pieces(cell: str) -> list[str]:
+    """Return what a quoted sentence says whatever the numbers, names and paths in it are."""
+    sentence = CODE_SPAN.findall(cell)[0]
+    names = r"[…'`]|\d[\d.x/]*|/dev/\w+|--[\w.=]+|lab/\w+|\b(?:top|left|front|dataset\.fps|policy)\b"
+    return [piece.strip(" :") for piece in re.split(names, sentence) if len(piece.strip(" :,.()")) > 4]
+
+
+def texts_of_the_product() -> Iterator[str]:
+    """Yield every text in the product, with nothing in the place of what is put in."""
+    for path in [path for top in ("cli", "services", "shared") for path in (ROOT / top).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Return the rows of each table of a text."""
+    return [table_rows(found) for found in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)]
 
 
 # --- events -----------------------------------------------------------------------------------------------
