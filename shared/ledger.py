@@ -39,7 +39,8 @@ T = TypeVar("T")
 State = Literal["ready", "converted", "completed", "failed"]
 
 _TIMEOUT_S = 1.0
-_MARKER_LIFE_S = 7 * 24 * 3600
+MARKER_LIFE_S = 7 * 24 * 3600
+"""How long the state of an episode is known."""
 _EXCUSE_LIFE_S = 24 * 3600
 _NO_STRATEGY = "configured"
 
@@ -137,7 +138,7 @@ class Ledger:
         """
         is_counted = state in {"completed", "failed"}
         keys = [_marker_key(source, episode_id), _stats_key(source, state)]
-        arguments = [strategy or _NO_STRATEGY, state, token, str(_MARKER_LIFE_S), "1" if is_counted else "0"]
+        arguments = [strategy or _NO_STRATEGY, state, token, str(MARKER_LIFE_S), "1" if is_counted else "0"]
         changed = await self._answered(self._redis.eval(_RECORD, len(keys), *keys, *arguments))
         return bool(changed)
 

@@ -1,11 +1,13 @@
 """The dataset a recording is for: what it holds, what is on its way to it, and whether this recording fits.
 
 Decides what a person is told before anything moves. What is recorded on this host and neither committed nor failed counts as
-there: it will be, soon. While the store cannot be reached, what was last seen of the dataset stands for it.
+there: it will be, soon. What was committed once and is not there any more was removed by a person, and does not count. While
+the store cannot be reached, what was last seen of the dataset stands for it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from services.recorder.journal import RecordedEpisode
 from services.recorder.options import RecordOptions
 from services.recorder.recipe import expected_info, video_codec
 from shared.errors import BadConfig, BadDataset, LedgerUnavailable, StoreUnavailable
-from shared.ledger import Ledger
+from shared.ledger import MARKER_LIFE_S, Ledger
 from shared.lerobot.addition import check_compatible
 from shared.lerobot.info import Info, decoded_info, encoded_info
 from shared.lerobot.state import DatasetState, dataset_state
@@ -82,15 +84,16 @@ async def find_target(
     """
     known_path = folder / _KNOWN_FOLDER / f"{repo_id}.json"
     try:
-        state = await dataset_state(await stores.at(place.root), place.prefix)
+        store = await stores.at(place.root)
+        missing = _not_in(recorded, await dataset_state(store, place.prefix))
+        open_episodes = [episode for episode in missing if not await _is_settled(ledger, episode, now_s=time.time())]
+        # Once more: what was committed in between is in the dataset now.
+        state = await dataset_state(store, place.prefix)
     except StoreUnavailable:
         known = _remembered(known_path)
         return Target(uri=place.uri, info=known, num_pending=_num_after(known, recorded), is_remembered=True)
     _remember(known_path, state)
-    committed = state.committed if state else frozenset()
-    pending = [episode for episode in recorded if (episode.source, episode.episode_id) not in committed]
-    failed = [episode for episode in pending if await _has_failed(ledger, episode)]
-    return Target(uri=place.uri, info=state.info if state else None, num_pending=len(pending) - len(failed))
+    return Target(uri=place.uri, info=state.info if state else None, num_pending=len(_not_in(open_episodes, state)))
 
 
 def check_target(options: RecordOptions, target: Target, *, codec: str) -> None:
@@ -123,11 +126,19 @@ def check_target(options: RecordOptions, target: Target, *, codec: str) -> None:
         check_compatible(target.info, expected_info(options, codec=codec))
 
 
-async def _has_failed(ledger: Ledger, episode: RecordedEpisode) -> bool:
+def _not_in(episodes: Sequence[RecordedEpisode], state: DatasetState | None) -> list[RecordedEpisode]:
+    committed = state.committed if state else frozenset()
+    return [episode for episode in episodes if (episode.source, episode.episode_id) not in committed]
+
+
+async def _is_settled(ledger: Ledger, episode: RecordedEpisode, *, now_s: float) -> bool:
+    """Say whether nothing more will come of an episode: it failed, or it was committed (and perhaps removed by a person since)."""
     try:
-        return "failed" in (await ledger.states(episode.source, episode.episode_id)).values()
+        states = (await ledger.states(episode.source, episode.episode_id)).values()
     except LedgerUnavailable:
         return False
+    is_forgotten = not states and now_s - episode.saved_at > MARKER_LIFE_S
+    return is_forgotten or "failed" in states or "completed" in states
 
 
 def _num_after(known: Info | None, recorded: Sequence[RecordedEpisode]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from tests.shared.lerobot.parts import make_part
 AWAY = RedisConfig(host="127.0.0.1", port=9)
 
 
-def recorded(name: str, source: str) -> RecordedEpisode:
-    return RecordedEpisode(episode_id=name, source=source, dataset="lab/blocks", task="Stack.", saved_at=1.0, num_frames=8)
+def recorded(name: str, source: str, *, age_s: float = 60.0) -> RecordedEpisode:
+    saved_at = time.time() - age_s
+    return RecordedEpisode(episode_id=name, source=source, dataset="lab/blocks", task="Stack.", saved_at=saved_at, num_frames=8)
 
 
 def place(folder: Path) -> Place:
@@ -57,6 +59,17 @@ async def test_what_is_recorded_here_counts_until_it_is_committed_or_has_failed(
 
     assert (target.num_committed, target.num_pending, target.num_there) == (1, 1, 2)
     assert target.summary == "1 episodes, 8 frames, 1 tasks; 1 more recorded here are on their way"
+
+
+async def test_what_was_committed_once_and_removed_by_a_person_does_not_count(
+    tmp_path: Path, redis_config: RedisConfig, ledger: Ledger, source: str
+) -> None:
+    await ledger.record(source, "done", strategy="nearest", state="completed", token="x")
+    forgotten = recorded("forgotten", source, age_s=8 * 86_400.0)
+
+    target = await found(tmp_path, recorded("done", source), forgotten, redis=redis_config)
+
+    assert (target.info, target.num_pending) == (None, 0)
 
 
 async def test_without_a_ledger_a_failed_episode_counts_as_on_its_way(tmp_path: Path) -> None:
