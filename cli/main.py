@@ -15,7 +15,7 @@ COMMANDS = {
     "convert": ("cli.convert", "Convert local raw episodes into one LeRobot dataset."),
     "check": ("cli.check", "Find everything that is wrong with a dataset."),
     "push": ("cli.push", "Bring a dataset to the Hugging Face Hub."),
-    "demo": ("cli.demo", "Run the whole pipeline once on episodes made here."),
+    "demo": ("cli.demo", "Record a simulated robot into a dataset, the whole way."),
     "up": ("cli.up", "Run the whole system on this machine, without containers."),
     "publish": ("cli.publish", "Announce a raw episode by hand."),
     "provision": ("cli.provision", "Create or update the stream and its consumers."),

@@ -33,9 +33,12 @@ from services.recorder.wording import RecorderStatus, news_text, status_line, ta
 from shared.errors import EpisodeflowError, Refused
 from shared.ledger import Ledger
 from shared.store import StorePool
+from shared.store_object import Patience
 
 _SHOWN_EVERY_S = 0.1
 _ROUNDS_PER_LINE = 5
+_PATIENCE = Patience(connect_timeout_s=3.0, read_timeout_s=10.0, max_attempts=2)
+"""Somebody stands before the robot and waits; what cannot be asked now is remembered."""
 
 
 class Recording:
@@ -112,7 +115,7 @@ class Recording:
         storage = order.loaded.storage
         place = order.loaded.places().dataset(repo_id)
         recorded = await asyncio.to_thread(recorded_episodes, order.folder, repo_id)
-        async with StorePool(storage.bos) as stores, Ledger(storage.redis) as ledger:
+        async with StorePool(storage.bos, patience=_PATIENCE) as stores, Ledger(storage.redis) as ledger:
             target = await find_target(place, recorded, stores=stores, ledger=ledger, folder=order.folder, repo_id=repo_id)
         self.target = target
         return target

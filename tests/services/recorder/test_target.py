@@ -18,6 +18,7 @@ from shared.lerobot.commit import commit
 from shared.lerobot.info import Info, grown
 from shared.places import Place
 from shared.store import StorePool
+from shared.store_object import Patience
 from tests.services.recorder.arrangements import options
 from tests.shared.lerobot.parts import make_part
 
@@ -36,7 +37,7 @@ def place(folder: Path) -> Place:
 async def found(
     folder: Path, *episodes: RecordedEpisode, redis: RedisConfig, bos: BosConfig | None = None, at: Place | None = None
 ) -> Target:
-    async with StorePool(bos or BosConfig()) as stores, Ledger(redis) as ledger:
+    async with StorePool(bos or BosConfig(), patience=Patience(connect_timeout_s=1.0, max_attempts=1)) as stores, Ledger(redis) as ledger:
         return await find_target(
             at or place(folder / "dataset"), episodes, stores=stores, ledger=ledger, folder=folder / "recorder", repo_id="lab/blocks"
         )
