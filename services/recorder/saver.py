@@ -7,6 +7,8 @@ durable: a child that dies is started again at once and asked again, and because
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -122,6 +124,13 @@ class Saver:
         self._closing.set()
         if self._stdin is not None:
             self._stdin.close()
+
+    def kill(self) -> None:
+        """End a child that does not end by itself."""
+        if self.pid is not None:
+            _log.warning("saver.killed", pid=self.pid, grace_s=_GRACE_S)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     # --- the child ----------------------------------------------------------------------------------------
 
@@ -239,6 +248,8 @@ async def running_saver(folder: Path, *, config_path: Path, source: str, on_prog
                 yield saver
         finally:
             saver.close()
+            if not (await asyncio.wait({running}, timeout=_GRACE_S))[0]:
+                saver.kill()  # what it had saved is in the outbox
             await running
 
 

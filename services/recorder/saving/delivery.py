@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from services.recorder.saving import transfer
 from services.recorder.saving.episode import Parcel
+from services.recorder.saving.forwarding import Forwarding
 from services.recorder.saving.news import Announced, Counted, Flowing, FromSaver, HeldBack, Waiting
 from services.recorder.saving.outbox import Outbox
 from shared import logs
@@ -24,16 +25,13 @@ from shared.events import EpisodeReady
 from shared.ledger import Ledger
 from shared.message import Receipt
 from shared.places import Place, Places
-from shared.store import Patience, Store, StorePool
+from shared.store import Store, StorePool
 
 _log = logs.logger("delivery")
 
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_BUS_PAUSE_S = 2.0
-_PATIENCE = Patience(read_timeout_s=20.0, max_attempts=2)
-"""For one request to the store: whoever waits at the robot wants to know soon that it is away; this loop tries on."""
-
 _ACKNOWLEDGED_S = 1.0
 """An event that is not acknowledged by then means that the bus is away."""
 
@@ -45,13 +43,19 @@ class Delivery:
         loaded: the configuration.
         outbox: where it waits.
         tell: takes the news.
+        stores: opened as needed.
+        forwarding: has sent images ahead.
     """
 
-    def __init__(self, loaded: Loaded, outbox: Outbox, tell: Callable[[FromSaver], None]) -> None:
+    def __init__(
+        self, loaded: Loaded, outbox: Outbox, tell: Callable[[FromSaver], None], *, stores: StorePool, forwarding: Forwarding
+    ) -> None:
         self._storage = loaded.storage
         self._places = loaded.places()
         self._outbox = outbox
         self._tell = tell
+        self._stores = stores
+        self._forwarding = forwarding
         self._queue: asyncio.Queue[Parcel] = asyncio.Queue()
         self._num_waiting = 0
         self._num_held_back = 0
@@ -69,18 +73,18 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        async with StorePool(self._storage.bos, patience=_PATIENCE) as stores, Ledger(self._storage.redis) as ledger, self._bus() as bus:
-            while True:
+        async with Ledger(self._storage.redis) as ledger, self._bus() as bus:
+            while not _is_cancelled():
                 parcel = await self._queue.get()
-                await self._deliver(parcel, stores=stores, ledger=ledger, bus=bus)
+                await self._deliver(parcel, ledger=ledger, bus=bus)
                 self._count()
 
     def _count(self) -> None:
         self._tell(Counted(num_waiting=self._num_waiting, num_held_back=self._num_held_back))
 
-    async def _deliver(self, parcel: Parcel, *, stores: StorePool, ledger: Ledger, bus: asyncio.Task[Bus]) -> None:
+    async def _deliver(self, parcel: Parcel, *, ledger: Ledger, bus: asyncio.Task[Bus]) -> None:
         try:
-            await self._delivered(parcel, stores=stores, ledger=ledger, bus=bus)
+            await self._delivered(parcel, ledger=ledger, bus=bus)
         except Rejected as error:
             self._num_held_back += 1
             await self._note_held_back(parcel, str(error))
@@ -88,16 +92,19 @@ class Delivery:
         else:
             self._num_waiting -= 1
 
-    async def _delivered(self, parcel: Parcel, *, stores: StorePool, ledger: Ledger, bus: asyncio.Task[Bus]) -> None:
+    async def _delivered(self, parcel: Parcel, *, ledger: Ledger, bus: asyncio.Task[Bus]) -> None:
         event = parcel.event
         place = raw_place(self._places, event)
-        store = await stores.at(place.root)
+        store = await self._stores.at(place.root)
         raw = self._outbox.raw(parcel)
-        await self._patiently("store", lambda: transfer.transfer(store, place, raw=raw, nonce=parcel.nonce))
+        sent = await self._forwarding.handed_over(event.episode_id, place)
+        progress = transfer.Progress(sizes=self._outbox.image_sizes(parcel), sent=sent)
+        await self._patiently("store", lambda: transfer.transfer(store, place, raw=raw, nonce=parcel.nonce, progress=progress))
         receipt = await self._published(parcel, bus)
         delay_s = max(0.0, round(time.time() - event.timestamp, 4))
         self._tell(Announced(episode_id=event.episode_id, seq=receipt.seq, delay_s=delay_s))
         _log.info("episode.announced", episode_id=event.episode_id, seq=receipt.seq, duplicate=receipt.duplicate, delay_s=delay_s)
+        await self._patiently("disk", lambda: asyncio.to_thread(self._forwarding.forget, event.episode_id, place))
         await self._claim(event, place, store=store, ledger=ledger)
         await self._patiently("disk", lambda: asyncio.to_thread(self._outbox.remove, parcel))
 
@@ -212,3 +219,9 @@ def raw_place(places: Places, event: EpisodeReady) -> Place:
             "storage", "sources", f"the source {event.source!r} reads local folders that nobody records to: record for another source"
         )
     return place
+
+
+def _is_cancelled() -> bool:
+    """Say whether we were cancelled: in Python 3.11, ``asyncio.wait_for`` inside a library may have swallowed the exception."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
