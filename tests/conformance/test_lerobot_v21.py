@@ -15,6 +15,7 @@ from shared.lerobot.hub import HubTarget, push_dataset
 from shared.lerobot.stats import ImageStats, sample_indices
 from shared.settings import Secret
 from tests.conformance.script import output_of
+from tests.e2e.recorders import recorded, simulated
 from tests.hub_server import TOKEN, hub_server
 from tests.shared.lerobot.parts import make_part
 
@@ -101,3 +102,27 @@ def test_lerobot_downloads_by_the_version_tag_what_was_pushed(tmp_path: Path, le
 
     assert (found["revision"], found["episodes"], found["frames"]) == ("v2.1", 3, 139)
     assert found["batch"]["observation.images.wrist"] == [4, 3, 48, 64]
+
+
+def test_a_recording_and_its_resumption_load(tmp_path: Path, lerobot_v21: Path) -> None:
+    with simulated(tmp_path) as robot:
+        recorded(robot, dataset__num_episodes="2")
+        recorded(robot, dataset__num_episodes="3", dataset__resume="true")
+
+    found = output_of(lerobot_v21, "load_v21.py", str(tmp_path / "hf" / "lab" / "blocks"))
+
+    assert (found["episodes"], found["frames"], found["tasks"]) == (3, 108, {"0": "Stack blocks."})
+    assert (found["batch"]["action"], found["batch"]["observation.state"]) == ([4, 12], [4, 12])
+
+
+def test_we_go_on_with_a_dataset_that_lerobot_began(tmp_path: Path, lerobot_v21: Path) -> None:
+    dataset = tmp_path / "hf" / "lab" / "blocks"
+    begun = output_of(lerobot_v21, "create_v21.py", str(dataset))
+    with simulated(tmp_path) as robot:
+        resumed = recorded(robot, dataset__num_episodes="2", dataset__resume="true")
+
+    found = output_of(lerobot_v21, "load_v21.py", str(dataset))
+
+    assert begun == {"episodes": 1, "frames": 12}
+    assert resumed.has("Recording episode 2/2"), resumed.printed
+    assert (found["episodes"], found["frames"]) == (2, 12 + 36)

@@ -8,6 +8,7 @@ import pytest
 
 from shared.lerobot.commit import commit
 from tests.conformance.script import output_of
+from tests.e2e.recorders import recorded, simulated
 from tests.shared.lerobot.parts import make_part
 
 pytestmark = pytest.mark.conformance
@@ -23,3 +24,12 @@ def test_its_converter_takes_our_dataset_and_every_item_loads(tmp_path: Path, le
 
     assert (found["version"], found["episodes"], found["frames"]) == ("3.0", 3, 139)
     assert found["item"]["action"] == ([2, 3] if chunked else [3])
+
+
+def test_its_converter_takes_a_recording(tmp_path: Path, lerobot_v30: Path) -> None:
+    with simulated(tmp_path) as robot:
+        recorded(robot, dataset__num_episodes="2")
+
+    found = output_of(lerobot_v30, "convert_v30.py", str(tmp_path / "hf" / "lab" / "blocks"))
+
+    assert (found["version"], found["episodes"], found["frames"]) == ("3.0", 2, 72)
