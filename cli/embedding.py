@@ -16,6 +16,7 @@ from cli.state import StateFolder
 from shared.config import StorageConfig, load_storage
 from shared.entry import find_template
 from shared.errors import BadConfig
+from shared.places import lerobot_home
 from shared.settings import merged
 from shared.store_uri import parse_uri
 
@@ -73,7 +74,9 @@ def basis(wish: Wish, environ: Mapping[str, str]) -> Basis:
     return Basis(document=document, storage=storage, template=template, notices=tuple(notices))
 
 
-def storage_document(found: Basis, wish: Wish, state: StateFolder, *, nats_url: str, redis_port: int) -> dict[str, Any]:
+def storage_document(
+    found: Basis, wish: Wish, state: StateFolder, *, nats_url: str, redis_port: int, datasets_root: Path
+) -> dict[str, Any]:
     """Return the storage file of the services.
 
     Args:
@@ -82,6 +85,8 @@ def storage_document(found: Basis, wish: Wish, state: StateFolder, *, nats_url: 
         state: folder of the stack.
         nats_url: the embedded bus; its credentials come from the environment.
         redis_port: the embedded ledger, on loopback.
+        datasets_root: where growing datasets go if they go into folders and the user's file does not say where. Written down,
+            it is the same for everybody who uses this stack, whatever their environment.
     """
     storage = found.storage
     sections = {name: found.document.get(name) or {} for name in ("nats", "redis", "logging", "metrics")}
@@ -96,11 +101,18 @@ def storage_document(found: Basis, wish: Wish, state: StateFolder, *, nats_url: 
         document["store"] = wish.store
     elif storage.store is None and not storage.bos.bucket:
         document["store"] = (state.path / "store").as_uri()
+    if storage.datasets.root is None and str(document.get("store") or storage.store or "s3").startswith("file"):
+        chosen["datasets"] = {"root": str(datasets_root)}
     if storage.conversion.spool.path is None:
         chosen["conversion"]["spool"] = {"path": str(state.path / "spool")}
     if storage.bos.download.temp_dir is None:
         chosen["bos"] = {"download": {"temp_dir": str(state.path / "work")}}
     return merged(document, chosen)
+
+
+def datasets_root(environ: Mapping[str, str]) -> Path:
+    """Return the folder in which LeRobot looks for datasets in this environment."""
+    return Path(lerobot_home(environ)).expanduser().absolute()
 
 
 def _check_store(uri: str) -> None:

@@ -117,7 +117,12 @@ async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Map
             bus = await stack.enter_async_context(await Bus.connect(load(config_path, environ).storage.nats, name="record"))
             listening = await bus.connection.subscribe("episode.>", outcomes.take)
             stack.push_async_callback(listening.end, drain=False)
-            await recording.run(wishes.stopping, wishes.leaving)
+            try:
+                await recording.run(wishes.stopping, wishes.leaving)
+            except EpisodeflowError:
+                if recording.kept:  # an arm that is lost takes nothing with it
+                    await in_place(recording, wishes, terminal)
+                raise
             await in_place(recording, wishes, terminal)
         if options.dataset.push_to_hub:
             await _pushed(options, recording, wishes, terminal)

@@ -20,7 +20,7 @@ from typing import Any, Self
 import msgspec
 
 from cli.child import Child
-from cli.embedding import Wish, basis, storage_document
+from cli.embedding import Wish, basis, datasets_root, storage_document
 from cli.servers import EmbeddedServer, NatsServer, NatsUser, ValkeyServer
 from cli.state import Endpoints, NatsEndpoint, RedisEndpoint, ServiceEndpoint, StateFolder
 from shared import logs
@@ -77,7 +77,14 @@ class Stack:
             await self._start_servers(stack, found.storage)
             self._environ |= self._credentials.environ(nats_url=self._nats.url)
             self.state.write_credentials(self._credentials.environ(nats_url=self._nats.url))
-            document = storage_document(found, self._wish, self.state, nats_url=self._nats.url, redis_port=self._valkey.port)
+            document = storage_document(
+                found,
+                self._wish,
+                self.state,
+                nats_url=self._nats.url,
+                redis_port=self._valkey.port,
+                datasets_root=datasets_root(self._environ),
+            )
             self.state.write_storage(document)
             self.loaded = load(self.state.storage_path, self._environ)
             await asyncio.to_thread(self._make_store)

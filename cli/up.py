@@ -94,8 +94,11 @@ def show(stack: Stack) -> None:
     table.add_row("credentials", endpoints.credentials, "")
     table.add_row("all of this", str(stack.state.endpoints_path), str(pids["up"]))
     console = Console()
+    source = next(iter(endpoints.raw), "local")
     console.print(table, soft_wrap=True)
     console.print(f"join:  set -a; . {endpoints.credentials}; set +a", soft_wrap=True, markup=False, highlight=False)
     console.print("       then, for example, nats stream info EPISODES", soft_wrap=True, markup=False, highlight=False)
-    console.print(f"or:    episodeflow publish -c {endpoints.config} -e episode_0001 -s bos", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"or:    episodeflow publish -c {endpoints.config} -e episode_0001 -s {source}", soft_wrap=True, markup=False, highlight=False
+    )
     console.print("Ctrl-C stops it.", markup=False)

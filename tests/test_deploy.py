@@ -257,11 +257,10 @@ def test_recorder_unit_permits_the_control_loop_its_priority_and_its_calibration
     assert not calibration[1].startswith("/home")  # ProtectHome
 
 
-def test_example_of_the_recorder_unit_is_what_record_accepts_and_survives_a_restart() -> None:
+def test_example_of_the_recorder_unit_is_what_record_accepts() -> None:
     place = ROOT / "deploy" / "systemd" / "record.yaml"
     options = record_options([], file=read_yaml(place, {}), place=str(place))
 
-    assert options.dataset.resume
     assert len(arm_plans(options.robot, kind="robot")) == len(arm_plans(options.teleop, kind="teleop")) == 2
     assert all(camera.device_path is not None for camera in options.cameras.values())
 

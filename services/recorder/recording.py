@@ -80,10 +80,10 @@ class Recording:
             tell(f"notice: {notice}")
         async with AsyncExitStack() as stack:
             target = await self.look()
-            check_target(order.options, target, codec=self._codec(target))
+            check_target(order.options, target, codec=self._codec(target), is_either=order.is_by_hand)
             if target.is_remembered:
                 tell(f"{target.uri} cannot be asked now; going by what was seen last: {target.summary}")
-            if order.options.dataset.resume:
+            if target.num_there:
                 tell(f"Dataset resumed: {target.uri}: {target.summary}")
             self._check_room()
             running = running_saver(order.folder, config_path=order.loaded.path, source=order.source, on_progress=self._tell_news)

@@ -187,9 +187,7 @@ class Saver:
                 if not self.started.done():
                     self.started.set_result(None)
             case Unusable(sentence=sentence):
-                if not self.started.done():
-                    self.started.set_exception(BadConfig("recorder", "", sentence))
-                _log.error("saver.unusable", error=sentence)
+                self._note_unusable(sentence)
             case Counted():
                 self._counted = news
             case Lost(episode_id=episode_id, sentence=sentence):
@@ -204,6 +202,12 @@ class Saver:
                     self._unsaved[news.episode_id].trouble = news.sentence
                 self._on_progress(news)
         self._changed.set()
+
+    def _note_unusable(self, sentence: str) -> None:
+        if self.started.done():
+            _log.error("saver.unusable", error=sentence)
+        else:
+            self.started.set_exception(BadConfig("recorder", "", sentence))
 
     def _note_death(self, status: int) -> None:
         sentence = f"the saver's process ended with status {status} and is started again; {len(self._unsaved)} episodes are saved again"

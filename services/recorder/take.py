@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from shared.version import VERSION
 
 RECORDING_FOLDER = "recording"
 _LONGEST_ROBOT_NAME = 64
+_LEAST_SHARE = 0.9
+_MOST_REPEATED = 0.1
 
 
 class Take(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,8 +150,7 @@ class Taker:
             task=self.task,
             dataset=dataset.repo_id,
         )
-        found = [report.problem for report in reports.values() if report.problem]
-        problems = tuple(dict.fromkeys([*self._problems, *found]))
+        problems = tuple(dict.fromkeys([*self._problems, *doubts(self._options, joints, reports)]))
         return Take(
             number=number, event=event, joints=joints, cameras=reports, problems=problems, begun_us=self._begun_us, ended_us=ended_us
         )
@@ -177,6 +179,22 @@ def new_episode_id(options: RecordOptions, *, number_s: float) -> str:
     """
     robot = re.sub(r"[^A-Za-z0-9_-]+", "-", options.robot.id or options.robot.type).strip("-_")[:_LONGEST_ROBOT_NAME] or "robot"
     return f"{robot}_{datetime.fromtimestamp(number_s, UTC):%Y%m%dT%H%M%S}_{secrets.token_hex(3)}"
+
+
+def doubts(options: RecordOptions, joints: JointRecording, cameras: Mapping[str, CameraReport]) -> Iterator[str]:
+    """Yield a sentence for everything that makes an episode worth a second look."""
+    for name, report in cameras.items():
+        if report.problem:
+            yield report.problem
+        elif report.num_frames and report.measured_fps < _LEAST_SHARE * options.cameras[name].fps:
+            yield f"camera {name}: delivered {report.measured_fps:.1f} frames per second, expected {options.cameras[name].fps}: more light?"
+        if report.num_lost:
+            yield f"camera {name}: {report.num_lost} frames could not be written: is the disk fast enough?"
+        if report.num_repeated > _MOST_REPEATED * report.num_frames:
+            yield f"camera {name}: {report.num_repeated} of {report.num_frames} frames are those before them: is it frozen?"
+    rate_hz, wanted_hz = joints.report.measured_rate_hz, joints.report.wanted_rate_hz
+    if rate_hz < _LEAST_SHARE * wanted_hz:
+        yield f"the arms were sampled {rate_hz:.0f} times a second, expected {wanted_hz:.0f}: is the host busy, or a cable loose?"
 
 
 def metadata(options: RecordOptions, take: Take) -> dict[str, Any]:

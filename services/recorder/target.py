@@ -96,27 +96,28 @@ async def find_target(
     return Target(uri=place.uri, info=state.info if state else None, num_pending=len(_not_in(open_episodes, state)))
 
 
-def check_target(options: RecordOptions, target: Target, *, codec: str) -> None:
+def check_target(options: RecordOptions, target: Target, *, codec: str, is_either: bool = False) -> None:
     """Refuse a recording that does not fit the dataset.
 
     Args:
         options: the recording.
         target: the dataset.
         codec: that the recording's videos will have.
+        is_either: begin the dataset or go on with it, whatever it takes.
 
     Raises:
         BadConfig: it is there and nobody said resume, or the other way round.
         BadDataset: fps, robot type or features differ; both sides are named.
     """
     dataset = options.dataset
-    if target.num_there and not dataset.resume:
+    if target.num_there and not dataset.resume and not is_either:
         raise BadConfig(
             f"--dataset.repo_id={dataset.repo_id}",
             "",
             f"the dataset is there already ({target.uri}: {target.summary}): "
             "add --dataset.resume=true to go on with it, or choose another name",
         )
-    if dataset.resume and not target.num_there and not target.is_remembered:
+    if dataset.resume and not target.num_there and not target.is_remembered and not is_either:
         raise BadConfig(
             "--dataset.resume=true",
             "",

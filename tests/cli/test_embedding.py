@@ -16,7 +16,7 @@ from tests.e2e.stacks import write_config
 def document(tmp_path: Path, wish: Wish, **environ: str) -> dict[str, Any]:
     found = basis(wish, environ)
     state = StateFolder(tmp_path / "state")
-    made = storage_document(found, wish, state, nats_url="nats://127.0.0.1:7", redis_port=8)
+    made = storage_document(found, wish, state, nats_url="nats://127.0.0.1:7", redis_port=8, datasets_root=tmp_path / "lerobot")
     decode_storage(made, environ, place="made")
     return made
 
@@ -40,6 +40,7 @@ def test_what_is_left_open_gets_a_place_in_the_state_folder(tmp_path: Path) -> N
     assert made["store"] == (tmp_path / "state" / "store").as_uri()
     assert made["conversion"]["spool"]["path"] == str(tmp_path / "state" / "spool")
     assert made["bos"]["download"]["temp_dir"] == str(tmp_path / "state" / "work")
+    assert made["datasets"]["root"] == str(tmp_path / "lerobot")
 
 
 def test_own_bucket_stays_and_an_option_goes_before_it(tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_own_bucket_stays_and_an_option_goes_before_it(tmp_path: Path) -> None:
     replaced = document(tmp_path, Wish(config=config, store="file:///data"), BUCKET="robots")
 
     assert "store" not in kept
+    assert "datasets" not in kept
     assert kept["bos"]["bucket"] == "${BUCKET}"
     assert replaced["store"] == "file:///data"
 

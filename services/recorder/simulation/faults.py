@@ -16,7 +16,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True):
     """Faults of one bus; the default is none.
 
     Args:
-        missing: id of a servo that is not there; 0: all are.
+        missing: id of a servo that is not there; 0: every servo is there.
         silence: seconds after the start from which nobody answers.
         corrupt: every n-th reply has a wrong byte; 0: none.
         slow: milliseconds before each reply.

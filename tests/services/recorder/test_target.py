@@ -111,6 +111,16 @@ def test_a_recording_that_fits_is_accepted(num_pending: int) -> None:
     assert (resumed.num_there, begun.num_there) == (25 + num_pending, 0)
 
 
+@pytest.mark.parametrize("num_pending", [0, 3])
+def test_a_service_begins_a_dataset_or_goes_on_with_it(num_pending: int) -> None:
+    target = target_of(None, num_pending=num_pending)
+
+    for resume in ("true", "false"):
+        check_target(options(dataset__resume=resume), target, codec="h264", is_either=True)
+
+    assert target.num_there == num_pending
+
+
 @pytest.mark.parametrize(
     ("changes", "target", "sentence"),
     [
