@@ -225,12 +225,15 @@ class Recording:
                 driving.result()
             await conducting
         finally:
+            self._console.show("")
             for task in (*helping, driving, conducting):
                 task.cancel()
             await asyncio.gather(*helping, driving, conducting, return_exceptions=True)
 
     async def _conduct(self, session: Session) -> None:
         """Perform what the session asks for, until it is over."""
+        if not self._order.is_by_hand:
+            self._console.tell("Keys: right arrow or n goes on, left arrow or r records again, Esc or q stops")
         await self._perform(session, session.begin(now_s=time.monotonic()))
         while session.phase is not Phase.ENDED:
             remaining_s = session.remaining_s(now_s=time.monotonic())
