@@ -1,7 +1,7 @@
 """The files of one camera during one episode: a thread writes what its reader offers, so that a slow disk delays no frame.
 
-Every frame that was offered is written or counted as lost. Files are not synced to the disk here; who makes the episode
-durable does that.
+Every frame that was offered is written or counted as lost. A file gets its name when it is complete: whoever finds it may send it
+away. Files are not synced to the disk here; who makes the episode durable does that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from services.recorder.cameras.errors import CameraUnreachable
 from services.recorder.cameras.reports import CameraReport, FrameTally
+from shared.store_object import TEMPORARY_PREFIX
 
 CAPACITY = 256
 """How many frames may wait for the disk: some eight seconds."""
@@ -108,10 +109,12 @@ class Recording:
 
     def _write(self, captured_us: int, data: bytes) -> None:
         path = self._folder / f"{captured_us}.jpg"
+        unfinished = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
         try:
-            path.write_bytes(data)
+            unfinished.write_bytes(data)
+            unfinished.rename(path)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             self._num_unwritten += 1
             self.note(f"camera {self._folder.name}: the frame {path} cannot be written: {error.strerror}; check the disk of the recorder")
             return

@@ -18,6 +18,8 @@ from shared.entry import load
 from shared.errors import EpisodeflowError
 
 _PR_SET_PDEATHSIG = 1
+_NICENESS = 5
+"""Whoever drives the arms, or a camera, goes first; still before whoever converts as a batch."""
 
 
 def main() -> int:
@@ -30,6 +32,7 @@ def main() -> int:
     arguments = parser.parse_args()
     telling = _own_pipe()
     _end_with_parent()
+    os.nice(_NICENESS)
     try:
         loaded = load(arguments.config, os.environ, service="recorder")
         logging = logs.Logging.configure(loaded.storage.logging)

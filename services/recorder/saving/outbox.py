@@ -4,6 +4,7 @@
     outbox/{episode_id}/event.json     the event and its nonce
     outbox/{episode_id}/raw/           the raw episode: joints/ and images/
     outbox/{episode_id}/held_back.txt  why the store or the bus does not take it
+    sent_ahead/{episode_id}.json       objects of it may be in the store although it is not complete there (``traces``)
 
 Theory of operation. An episode is completed inside ``recording/``, written to the disk, and comes into the outbox by one
 rename: it is there whole or not at all. It leaves by one rename, too. What lies in ``recording/`` when a recorder starts was
@@ -33,6 +34,7 @@ from services.recorder.saving.writer import write_joints
 from shared.episode import frame_timestamp_us
 from shared.errors import BadRaw, Refused
 from shared.store_file import sync_folder, translated, write_file
+from shared.store_object import TEMPORARY_PREFIX
 
 EVENT_FILE = "event.json"
 HELD_BACK_FILE = "held_back.txt"
@@ -61,6 +63,7 @@ class Outbox:
             self.outbox.mkdir(exist_ok=True)
             self._file_system = FileSystem(folder)
         self._sizes = ImageSizes()
+        self._latest: tuple[str, dict[str, int]] = ("", {})
         self._next_number = max((parcel.number for parcel in self.parcels()), default=0) + 1
 
     def close(self) -> None:
@@ -78,6 +81,11 @@ class Outbox:
     def raw(self, parcel: Parcel) -> Path:
         """Return the folder of the raw episode."""
         return self._place(parcel.event.episode_id) / "raw"
+
+    def image_sizes(self, parcel: Parcel) -> dict[str, int] | None:
+        """Return the bytes by ``images/{camera}/{name}`` of the episode that was saved last; None of any other."""
+        nonce, sizes = self._latest
+        return sizes if nonce == parcel.nonce else None
 
     def sync_ahead(self) -> None:
         """Write to the disk what has been recorded so far, and count it, if anything is being recorded."""
@@ -104,6 +112,7 @@ class Outbox:
                 raise BadRaw(f"recording/{episode_id}", "is not there, expected the images of the episode: was it removed?")
             parcel, num_bytes = self._completed(finished, nonce)
             num_bytes += self._sizes.count(episode_id, finished.folder / "raw" / "images")
+            self._latest = (nonce, {f"images/{name}": size_bytes for name, size_bytes in self._sizes.of(episode_id).items()})
             self._file_system.sync(finished.folder)
             finished.folder.rename(place)
             sync_folder(self.outbox)
@@ -155,6 +164,8 @@ class Outbox:
         (folder / "raw").mkdir(exist_ok=True)
         if (folder / "images").is_dir():
             (folder / "images").rename(folder / "raw" / "images")
+        for unfinished in (folder / "raw" / "images").glob(f"*/{TEMPORARY_PREFIX}*"):
+            unfinished.unlink()  # its camera process was killed
         own = {name: getattr(event, name) for name in ("source", "episode_id", "dataset", "strategy", "config_overrides")} | {
             "nonce": nonce
         }

@@ -1,7 +1,7 @@
 """The life of the saver's process: takes episodes from its parent, saves them one by one, delivers them beside that.
 
-It ends when its parent closes the pipe or dies: the episodes it has in hand are saved first, what is not delivered yet waits
-in the outbox for the next start.
+Images of an episode that goes to a bucket are sent while it is being recorded. It ends when its parent closes the pipe or dies:
+the episodes it has in hand are saved first, what is not delivered yet waits in the outbox for the next start.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from services.recorder.saving import channel, writer
 from services.recorder.saving.delivery import Delivery, raw_place
 from services.recorder.saving.episode import FinishedEpisode
+from services.recorder.saving.forwarding import Forwarding
 from services.recorder.saving.news import FromSaver, Lost, Ready, Saved, Unsaved
 from services.recorder.saving.outbox import Outbox
+from services.recorder.saving.strays import Strays
 from shared import logs
 from shared.entry import Loaded
-from shared.errors import Rejected, Retryable
+from shared.errors import EpisodeflowError, Rejected, Retryable
 from shared.events import EpisodeReady
+from shared.store import Patience, StorePool
 
 _log = logs.logger("saver")
 
@@ -29,6 +33,10 @@ SYNC_INTERVAL_S = 2.0
 ORPHANED_SIGNAL = signal.SIGUSR1
 """Sent by the kernel when the parent died: another of its children may have inherited our pipe and keep it open."""
 
+_PATIENCE = Patience(read_timeout_s=20.0, max_attempts=2)
+"""For one request to the store: whoever waits at the robot wants to know soon that it is away; we try on."""
+
+_PARTING_S = 3.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 
@@ -39,15 +47,22 @@ class SaverProcess:
     """One run of the saver.
 
     Args:
+        loaded: the configuration.
         outbox: the recorder's folder.
-        delivery: takes what is saved.
+        source: under which name it records.
+        stores: opened as needed.
         tell: takes the news.
     """
 
-    def __init__(self, outbox: Outbox, delivery: Delivery, tell: Callable[[FromSaver], None]) -> None:
+    def __init__(self, loaded: Loaded, outbox: Outbox, *, source: str, stores: StorePool, tell: Callable[[FromSaver], None]) -> None:
+        places = loaded.places()
         self._outbox = outbox
-        self._delivery = delivery
         self._tell = tell
+        self._forwarding = Forwarding(
+            outbox.folder, stores=stores, place_of=lambda name: raw_place(places, EpisodeReady(episode_id=name, source=source))
+        )
+        self._strays = Strays(outbox.folder, stores=stores, is_being_sent=self._forwarding.is_at)
+        self._delivery = Delivery(loaded, outbox, tell, stores=stores, forwarding=self._forwarding)
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Save and deliver until the reader ends."""
@@ -57,16 +72,21 @@ class SaverProcess:
         self._tell(Ready())
         requests: asyncio.Queue[Request | None] = asyncio.Queue()
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self._delivery.run()), group.create_task(self._sync_ahead())]
+            deeds = (self._delivery.run(), self._sync_ahead(), self._forwarding.run(), self._strays.run())
+            beside = [group.create_task(deed) for deed in deeds]
             group.create_task(_read(reader, requests))
             while (request := await requests.get()) is not None:
                 await self._save(*request)
             for task in beside:
                 task.cancel()
+        with suppress(TimeoutError, EpisodeflowError):  # what is left is removed by the next recorder
+            async with asyncio.timeout(_PARTING_S):
+                await self._strays.remove()
 
     async def _save(self, finished: FinishedEpisode, nonce: str) -> None:
         """Save an episode, however long the disk has no room for it."""
         episode_id = finished.event.episode_id
+        self._forwarding.hurry(episode_id)
         pause_s, is_told = _FIRST_PAUSE_S, False
         while True:
             started_s = time.monotonic()
@@ -121,7 +141,8 @@ async def serve(loaded: Loaded, folder: Path, *, source: str, is_first: bool, de
     try:
         for removed in outbox.sweep() if is_first else []:
             tell(removed)
-        await SaverProcess(outbox, Delivery(loaded, outbox, tell), tell).run(await _pipe(reading))
+        async with StorePool(loaded.storage.bos, patience=_PATIENCE) as stores:
+            await SaverProcess(loaded, outbox, source=source, stores=stores, tell=tell).run(await _pipe(reading))
     finally:
         outbox.close()
 

@@ -10,6 +10,8 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from shared.store_object import TEMPORARY_PREFIX
+
 
 class ImageSizes:
     """What the images of the episodes at hand take. May be asked from several threads."""
@@ -33,6 +35,11 @@ class ImageSizes:
                     _count_new(f"{images}/{camera}", camera, sizes, latest_s=time.time() - settled_s if settled_s else math.inf)
             return sum(sizes.values())
 
+    def of(self, episode_id: str) -> dict[str, int]:
+        """Return the bytes by ``{camera}/{name}`` that have been counted of an episode."""
+        with self._lock:
+            return dict(self._size_by_image.get(episode_id, {}))
+
     def forget_all_but(self, episode_ids: Collection[str]) -> None:
         """Let go of the episodes that are saved or were discarded."""
         with self._lock:
@@ -43,5 +50,5 @@ def _count_new(folder: str, camera: str, sizes: dict[str, int], *, latest_s: flo
     with os.scandir(folder) as entries:
         for entry in entries:
             key = f"{camera}/{entry.name}"
-            if key not in sizes and (found := entry.stat()).st_mtime <= latest_s:
+            if not entry.name.startswith(TEMPORARY_PREFIX) and key not in sizes and (found := entry.stat()).st_mtime <= latest_s:
                 sizes[key] = found.st_size

@@ -30,7 +30,7 @@ from shared.errors import BadConfig, BadRaw, Refused, WorkerCrashed
 from shared.ledger import Ledger
 from shared.store import StorePool
 from tests.fixtures_bus import ServerFactory
-from tests.fixtures_store import create_bucket
+from tests.services.recorder.saving.buckets import bucket_lab
 from tests.services.recorder.saving.labs import CAMERAS, DATASET, RecorderLab, arms, eventually, image_of
 
 
@@ -172,33 +172,10 @@ async def test_ctrl_c_in_the_terminal_and_a_supervisors_signal_do_not_reach_the_
     assert lab.told(Restarted) == []
 
 
-RECORDER = """
-import asyncio, sys
-from pathlib import Path
-from services.recorder.saver import running_saver
-from services.recorder.saving.episode import FinishedEpisode
-from shared.events import EpisodeReady
-from tests.services.recorder.saving.labs import arms
-
-async def main(folder, config, source):
-    async with running_saver(Path(folder), config_path=Path(config), source=source, on_progress=lambda news: None) as saver:
-        recording = Path(folder) / "recording"
-        for name in ("e1", "e2"):
-            (recording / name / "images" / "cam_env").mkdir(parents=True)
-            (recording / name / "images" / "cam_env" / "1764564821000000.jpg").write_bytes(b"image")
-        event = EpisodeReady(episode_id="e1", source=source)
-        await saver.save(FinishedEpisode(event=event, folder=recording / "e1", arms=arms(), metadata={}, num_frames=1))
-        print(saver.pid, flush=True)
-        await asyncio.Event().wait()
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
-
 async def test_a_killed_recorder_takes_its_saver_along_and_the_next_one_goes_on(private_lab: tuple[RecorderLab, NatsServer]) -> None:
     lab, server = private_lab
     await server.kill()
-    command = [sys.executable, "-c", RECORDER, str(lab.folder), str(lab.config_path), lab.source]
+    command = [sys.executable, "-m", "tests.services.recorder.saving.recorder", str(lab.folder), str(lab.config_path), lab.source]
     recorder = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
     assert recorder.stdout is not None
     saver_pid = int(await recorder.stdout.readline())
@@ -256,11 +233,7 @@ async def test_nats_away_for_three_episodes_is_told_once_and_all_are_announced_w
 async def test_a_bucket_away_for_three_episodes_gets_them_all_in_order_when_it_is_back(
     tmp_path: Path, nats_server: NatsServer, redis_config: RedisConfig, source: str, private_s3_server: S3Server
 ) -> None:
-    await create_bucket(private_s3_server, "robots")
-    lab = RecorderLab(tmp_path, nats=nats_server, redis=redis_config, source=source, store="s3://robots")
-    keys = {"access_key": private_s3_server.access_key, "secret_key": private_s3_server.secret_key}
-    lab.add_config("bos", {"endpoint": private_s3_server.endpoint, **keys})
-    await lab.provision()
+    lab = await bucket_lab(tmp_path, nats_server, redis_config, source, private_s3_server)
     async with lab.saver() as saver:
         await private_s3_server.kill()
         for name in ("e1", "e2", "e3"):

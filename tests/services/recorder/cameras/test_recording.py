@@ -28,6 +28,20 @@ def test_every_frame_becomes_a_file_named_by_its_time(tmp_path: Path) -> None:
     assert (report.num_frames, report.num_lost, report.num_repeated, report.problem, problems) == (100, 0, 0, None, [])
 
 
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
+    recording = recording_in(tmp_path / "left", [])
+    unfinished = tmp_path / "left" / ".part-1000.jpg"
+    os.mkfifo(unfinished)
+    recording.offer(1000, b"frame")
+    with unfinished.open("rb") as pipe:  # the writer has opened it, too
+        named_meanwhile = list((tmp_path / "left").iterdir())
+        content = pipe.read()
+
+    recording.close(end_us=2000)
+    assert (content, named_meanwhile) == (b"frame", [unfinished])
+    assert [path.name for path in (tmp_path / "left").iterdir()] == ["1000.jpg"]
+
+
 def test_only_frames_between_start_and_end_are_wanted(tmp_path: Path) -> None:
     recording = recording_in(tmp_path, [])
     recording.end_at(2000)
@@ -40,11 +54,12 @@ def test_a_disk_that_is_too_slow_loses_frames_that_are_counted_and_told_once(tmp
     problems: list[str] = []
     recording = recording_in(tmp_path / "left", problems, capacity=2)
     # Nobody reads the pipe: the writer stands still, as with a disk that does not answer.
-    os.mkfifo(tmp_path / "left" / "1000.jpg")
+    stuck = tmp_path / "left" / ".part-1000.jpg"
+    os.mkfifo(stuck)
     recording.offer(1000, b"stuck")
     for index in range(1, 10):
         recording.offer(1000 + index, b"%d" % index)
-    reading = threading.Thread(target=(tmp_path / "left" / "1000.jpg").read_bytes)
+    reading = threading.Thread(target=stuck.read_bytes)
     reading.start()
 
     report = recording.close(end_us=2000)

@@ -103,9 +103,16 @@ class RecorderLab:
         for camera in CAMERAS:
             (folder / "images" / camera).mkdir(parents=True)
             for index in range(num_frames):
-                (folder / "images" / camera / f"{START_US + 33_333 * index}.jpg").write_bytes(image_of(episode_id, camera, index))
+                self.write_image(episode_id, camera, index)
         event = EpisodeReady(episode_id=episode_id, source=self.source, timestamp=time.time(), dataset=DATASET, task="Stack.", **fields)
         return FinishedEpisode(event=event, folder=folder, arms=arms(), metadata={"robot_type": "lab", "fps": 30}, num_frames=num_frames)
+
+    def write_image(self, episode_id: str, camera: str, index: int) -> None:
+        """Write one image as the camera process does: it has its name when it is complete."""
+        folder = self.folder / "recording" / episode_id / "images" / camera
+        unfinished = folder / f".part-{index}"
+        unfinished.write_bytes(image_of(episode_id, camera, index))
+        unfinished.rename(folder / f"{START_US + 33_333 * index}.jpg")
 
     # --- what came out ------------------------------------------------------------------------------------
 

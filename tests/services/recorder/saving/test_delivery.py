@@ -13,6 +13,7 @@ import pytest
 from cli.servers import NatsServer, free_port
 from services.recorder.saving.delivery import Delivery, raw_place
 from services.recorder.saving.episode import Parcel
+from services.recorder.saving.forwarding import Forwarding
 from services.recorder.saving.news import Announced, Counted, Flowing, HeldBack, Waiting
 from services.recorder.saving.outbox import Outbox
 from shared.config import RedisConfig
@@ -20,6 +21,8 @@ from shared.entry import load
 from shared.errors import BadConfig, BadEvent
 from shared.events import EpisodeReady
 from shared.ledger import Ledger
+from shared.places import Place
+from shared.store import StorePool
 from tests.fixtures_bus import ServerFactory
 from tests.services.recorder.saving.labs import RecorderLab
 
@@ -28,15 +31,18 @@ from tests.services.recorder.saving.labs import RecorderLab
 async def delivering(lab: RecorderLab) -> AsyncIterator[tuple[Outbox, Delivery]]:
     """Run a delivery on the lab's folder in this process."""
     outbox = Outbox(lab.folder)
-    delivery = Delivery(load(lab.config_path, {}), outbox, lab.hear)  # type: ignore[arg-type]
-    running = asyncio.create_task(delivery.run())
-    try:
-        yield outbox, delivery
-    finally:
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        outbox.close()
+    loaded = load(lab.config_path, {})
+    async with StorePool(loaded.storage.bos) as stores:
+        nothing_ahead = Forwarding(lab.folder, stores=stores, place_of=lambda name: Place(str(loaded.storage.store), f"{name}/"))
+        delivery = Delivery(loaded, outbox, lab.hear, stores=stores, forwarding=nothing_ahead)  # type: ignore[arg-type]
+        running = asyncio.create_task(delivery.run())
+        try:
+            yield outbox, delivery
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            outbox.close()
 
 
 def save(lab: RecorderLab, outbox: Outbox, episode_id: str) -> Parcel:

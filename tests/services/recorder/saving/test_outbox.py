@@ -153,6 +153,23 @@ def test_leftovers_are_swept_with_their_length_and_half_removed_episodes_silentl
     assert list(outbox.outbox.iterdir()) == []
 
 
+def test_what_a_killed_camera_process_had_not_finished_is_no_part_of_the_episode(outbox: Outbox) -> None:
+    finished = record(outbox, "e1")
+    (finished.folder / "images" / "cam" / ".part-3.jpg").write_bytes(b"half")
+    outbox.sync_ahead()
+    _, num_bytes = outbox.save(finished, "nonce")
+
+    assert files(outbox.outbox / "e1") == WHOLE
+    assert num_bytes == sum((outbox.outbox / "e1" / name).stat().st_size for name in WHOLE)
+
+
+def test_the_sizes_of_the_images_are_known_of_the_episode_that_was_saved_last(outbox: Outbox) -> None:
+    first, second = (outbox.save(record(outbox, name), name)[0] for name in ("e1", "e2"))
+
+    assert outbox.image_sizes(first) is None
+    assert outbox.image_sizes(second) == {f"images/cam/{time_us}.jpg": 5 for time_us in TIMES_US}
+
+
 def test_an_event_file_that_is_damaged_is_named(outbox: Outbox) -> None:
     (outbox.outbox / "e1").mkdir()
     (outbox.outbox / "e1" / "event.json").write_text("{")

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.recorder.saving.transfer import METADATA_KEY, revision, transfer
+from services.recorder.saving.transfer import METADATA_KEY, Progress, revision, transfer
 from services.scanner.discovery import Wanted, episodes
 from shared.errors import Refused
 from shared.places import Place
@@ -87,8 +87,11 @@ class Noting:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.keys: list[str] = []
+        self.questions: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
+        if name in {"list", "head", "get", "get_bytes"}:
+            self.questions.append(name)
         return getattr(self.store, name)
 
     async def put(self, path: Path, key: str) -> None:
@@ -102,6 +105,39 @@ async def test_a_bucket_gets_images_then_joints_then_the_file_that_completes_the
 
     assert sorted(noting.keys[:2]) == ["images/cam/1.jpg", "images/cam/2.jpg"]
     assert noting.keys[2:] == ["joints/slave.parquet", METADATA_KEY]
+
+
+IMAGE_SIZES = {name: len(body) for name, body in CONTENT.items() if name.startswith("images/")}
+
+
+@pytest.mark.parametrize("sizes", [None, IMAGE_SIZES])
+async def test_of_what_was_sent_ahead_only_the_rest_is_sent_and_nothing_is_asked(
+    s3_store: Store, tmp_path: Path, sizes: dict[str, int] | None
+) -> None:
+    for name, body in (("images/cam/1.jpg", b"one"), ("images/cam/9.jpg", b"gone")):
+        await s3_store.put_bytes(body, f"raw_datas/e1/{name}")
+    noting = Noting(s3_store)
+    progress = Progress(sizes=sizes, sent={"images/cam/1.jpg": 3, "images/cam/9.jpg": 4})
+    await transfer(noting, place_in(s3_store), raw=write_raw(tmp_path / "raw"), nonce="mine", progress=progress)
+
+    assert noting.keys == ["images/cam/2.jpg", "joints/slave.parquet", METADATA_KEY]
+    assert await names_in(s3_store) == EVERYTHING
+    assert noting.questions == []
+
+
+async def test_an_image_that_was_sent_before_it_was_whole_is_sent_again(s3_store: Store, tmp_path: Path) -> None:
+    progress = Progress(sent={"images/cam/1.jpg": 2, "images/cam/2.jpg": 3})
+    noting = Noting(s3_store)
+    await transfer(noting, place_in(s3_store), raw=write_raw(tmp_path / "raw"), nonce="mine", progress=progress)
+
+    assert noting.keys == ["images/cam/1.jpg", "joints/slave.parquet", METADATA_KEY]
+    assert progress.sent is not None
+    assert progress.sent["images/cam/1.jpg"] == 3
+
+
+async def test_an_episode_sent_ahead_whose_folder_is_gone_is_refused(s3_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="is gone"):
+        await transfer(s3_store, place_in(s3_store), raw=tmp_path / "raw", nonce="mine", progress=Progress(sent={}))
 
 
 async def test_a_bucket_with_files_of_somebody_else_is_refused(s3_store: Store, tmp_path: Path) -> None:
