@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -34,6 +35,7 @@ from shared.connection import Incoming
 from shared.entry import Loaded, load
 from shared.errors import BadConfig, EpisodeflowError, Rejected
 from shared.events import EpisodeFailed, EpisodeUploaded, decode
+from shared.places import Place
 from shared.store_uri import parse_uri
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ async def _with_servers(
     if options.dataset.root is not None:
         problem = "does not go with -c: the storage file says where datasets lie (datasets.root or datasets.folders)"
         raise BadConfig("--dataset.root", "", problem)
+    if not options.keep_raw:
+        raise BadConfig("--keep_raw=false", "", "does not go with -c: raw episodes belong to whoever keeps the store")
     loaded = load(config_path, environ, service="recorder")
     recording = Recording(order_of(options, loaded, state, environ), terminal)
     dataset = loaded.places().dataset(options.dataset.repo_id)
@@ -124,6 +128,7 @@ async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Map
                     await in_place(recording, wishes, terminal)
                 raise
             await in_place(recording, wishes, terminal)
+        await _tidied(options, recording, loaded, outcomes, terminal)
         if options.dataset.push_to_hub:
             await _pushed(options, recording, wishes, terminal)
         if outcomes.failed:
@@ -131,6 +136,20 @@ async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Map
             raise Rejected(
                 f"{len(outcomes.failed)} episodes are not in the dataset: {listed}; record them again with --dataset.resume=true"
             )
+
+
+async def _tidied(options: RecordOptions, recording: Recording, loaded: Loaded, outcomes: Outcomes, terminal: Terminal) -> None:
+    """Remove the raw episodes that are in the dataset, if that is wanted; say where they are, if it is not."""
+    root = loaded.places().raw_root(recording.source)
+    if not recording.kept or not isinstance(root, Place):
+        return
+    folder = Path(parse_uri(root.uri).root)
+    if options.keep_raw:
+        terminal.tell(f"raw episodes are kept in {folder}; --keep_raw=false removes them once they are in the dataset")
+        return
+    for episode_id in outcomes.arrived:
+        await asyncio.to_thread(shutil.rmtree, folder / episode_id, ignore_errors=True)
+    terminal.tell(f"{len(outcomes.arrived)} raw episodes are removed from {folder}")
 
 
 async def _pushed(options: RecordOptions, recording: Recording, wishes: Wishes, terminal: Terminal) -> None:
@@ -236,6 +255,7 @@ class Outcomes:
 
     def __init__(self, recording: Recording, terminal: Terminal) -> None:
         self.failed: dict[str, None] = {}
+        self.arrived: dict[str, None] = {}
         self._recording = recording
         self._terminal = terminal
 
@@ -252,6 +272,7 @@ class Outcomes:
     def _take_uploaded(self, uploaded: EpisodeUploaded) -> None:
         if uploaded.episode_id in self._recording.kept:
             self.failed.pop(uploaded.episode_id, None)
+            self.arrived[uploaded.episode_id] = None
             index = "" if uploaded.episode_index is None else f" as episode {uploaded.episode_index}"
             delay_s = time.time() - uploaded.timestamp
             self._terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames), {delay_s:.1f} s after its end")

@@ -78,6 +78,7 @@ class RecordOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         play_sounds: say what happens; otherwise it is only printed.
         control_rate_hz: how often the followers get the leaders' position, and joints are recorded.
         hold_during_reset: keep an episode back until the reset phase is over, so that it can still be re-recorded then.
+        keep_raw: keep raw episodes on this host after they are in the dataset; only with servers of its own.
         source: the name under which episodes are published; None: the only configured one, or that of the embedded stack.
     """
 
@@ -89,6 +90,7 @@ class RecordOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     play_sounds: bool = True
     control_rate_hz: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 200.0
     hold_during_reset: bool = False
+    keep_raw: bool = True
     source: Name | None = None
 
     @property
@@ -114,7 +116,19 @@ CODECS = {"h264": "h264", "hevc": "hevc", "av1": "av1", "libsvtav1": "av1", "lib
 """Our codec by what people write; LeRobot names encoders."""
 
 _LISTS = {"dataset.tags"}
-_TOP = ("robot", "teleop", "dataset", "display_data", "play_sounds", "control_rate_hz", "hold_during_reset", "source", "resume", "policy")
+_TOP = (
+    "robot",
+    "teleop",
+    "dataset",
+    "display_data",
+    "play_sounds",
+    "control_rate_hz",
+    "hold_during_reset",
+    "keep_raw",
+    "source",
+    "resume",
+    "policy",
+)
 _ACCEPTED = {
     "num_image_writer_processes": "images are written by one thread for each camera",
     "num_image_writer_threads_per_camera": "images are written by one thread for each camera",

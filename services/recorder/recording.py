@@ -120,6 +120,11 @@ class Recording:
         self.target = target
         return target
 
+    @property
+    def source(self) -> str:
+        """The name under which episodes are published."""
+        return self._order.source
+
     def press(self, key: Key) -> None:
         """Press a key, as the person at the robot does."""
         self._keys.put_nowait((key, None))

@@ -92,6 +92,18 @@ def test_an_episode_can_be_discarded_while_the_scene_is_reset_if_it_is_held_back
     assert checked(robot).total_episodes == 2
 
 
+def test_raw_episodes_are_removed_once_they_are_in_the_dataset_if_nobody_wants_them(tmp_path: Path) -> None:
+    with simulated(tmp_path) as robot:
+        kept = recorded(robot, dataset__num_episodes="1")
+        removed = recorded(robot, dataset__num_episodes="2", dataset__resume="true", keep_raw="false")
+    raw = tmp_path / "state" / "store" / "raw_datas"
+
+    assert kept.has(f"raw episodes are kept in {raw}")
+    assert removed.has(f"1 raw episodes are removed from {raw}")
+    assert len(list(raw.iterdir())) == 1
+    assert checked(robot).total_episodes == 2
+
+
 def test_a_recorder_that_is_killed_loses_the_episode_it_was_recording_and_nothing_else(tmp_path: Path) -> None:
     with simulated(tmp_path) as robot:
         with recording(robot, dataset__num_episodes="3") as killed:
