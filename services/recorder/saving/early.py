@@ -11,6 +11,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from services.recorder.saving.crew import work_together
 from services.recorder.saving.growing import GrowingImages
 from services.recorder.saving.traces import Trace, Traces
 from shared import logs
@@ -109,7 +110,8 @@ class EarlyImages:
             new = self._images.new()
         listing_s = time.monotonic() - started_s
         self._waiting.extend(image for image in new if f"images/{image}" not in self.sent)
-        await self._send(store, self.sent)
+        sent = self.sent
+        await work_together(lambda: self._send(store, sent), num_workers=min(_IN_FLIGHT, len(self._waiting)))
         return max(_INTERVAL_S, listing_s / _LISTING_SHARE)
 
     async def _found(self, store: Store) -> dict[str, int] | None:
@@ -125,27 +127,19 @@ class EarlyImages:
         return {}
 
     async def _send(self, store: Store, sent: dict[str, int]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_IN_FLIGHT, len(self._waiting))):
-                    group.create_task(self._send_one_by_one(store, sent))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # one cause is enough: all are tried again
-
-    async def _send_one_by_one(self, store: Store, sent: dict[str, int]) -> None:
         while self._waiting and not self._is_stopped:
             image = self._waiting.popleft()
             is_done = False
             try:
-                is_done = await self._sent_one(store, image, sent)
+                await self._send_one(store, image, sent)
+                is_done = True
             finally:
                 if not is_done:
                     self._waiting.appendleft(image)
 
-    async def _sent_one(self, store: Store, image: str, sent: dict[str, int]) -> bool:
+    async def _send_one(self, store: Store, image: str, sent: dict[str, int]) -> None:
         with translated(image):
             body = self._images.read(image)
         if body is not None:
             await store.put_bytes(body, f"{self.place.prefix}images/{image}")
             sent[f"images/{image}"] = len(body)
-        return True

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.recorder.saving.crew import work_together
 from shared.episode import METADATA_FILE
 from shared.errors import Refused
 from shared.folder_copy import copy_folder, file_sizes
@@ -184,10 +185,4 @@ async def _put_all(store: Store, place: Place, raw: Path, *, names: list[str], s
             await store.put(raw / name, f"{place.prefix}{name}")
             sent[name] = (raw / name).stat().st_size
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(_IN_FLIGHT, len(names))):
-                group.create_task(put())
-    except BaseExceptionGroup as errors:
-        # One cause is enough, and what it is decides whether the episode is tried again.
-        raise errors.exceptions[0] from None
+    await work_together(put, num_workers=min(_IN_FLIGHT, len(names)))
