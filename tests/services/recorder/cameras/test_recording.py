@@ -32,13 +32,14 @@ def test_a_file_gets_its_name_when_it_is_complete(tmp_path: Path) -> None:
     recording = recording_in(tmp_path / "left", [])
     unfinished = tmp_path / "left" / ".part-1000.jpg"
     os.mkfifo(unfinished)
-    recording.offer(1000, b"frame")
+    frame = bytes(1_000_000)  # far more than a pipe holds: the writer waits until it is read
+    recording.offer(1000, frame)
     with unfinished.open("rb") as pipe:  # the writer has opened it, too
         named_meanwhile = list((tmp_path / "left").iterdir())
         content = pipe.read()
 
     recording.close(end_us=2000)
-    assert (content, named_meanwhile) == (b"frame", [unfinished])
+    assert (content, named_meanwhile) == (frame, [unfinished])
     assert [path.name for path in (tmp_path / "left").iterdir()] == ["1000.jpg"]
 
 
