@@ -22,6 +22,11 @@ FileName = Annotated[str, msgspec.Meta(pattern=FILE_NAME)]
 METADATA_FILE = "metadata.json"
 """Beside the parquet files; our recorder writes it last, so that it marks a complete raw episode."""
 
+MAX_TASK_LETTERS = 4096
+"""Of an instruction in words: refused before it is recorded, not only when it is converted."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
 _TIMESTAMP_NAME = re.compile(r"^([0-9]{1,18})\.jpe?g\Z", re.IGNORECASE)
 
 
@@ -61,3 +66,13 @@ def frame_timestamp_us(file_name: str) -> int | None:
     """Return the microseconds in a camera file's name, or None if it is not named by a timestamp."""
     match = _TIMESTAMP_NAME.match(file_name)
     return int(match[1]) if match else None
+
+
+def task_problem(task: str) -> str | None:
+    """Return why a text is no instruction in words, or None; line breaks and tabs are kept."""
+    if len(task) > MAX_TASK_LETTERS:
+        return f"has {len(task)} characters, expected an instruction of at most {MAX_TASK_LETTERS}"
+    control = _CONTROL.search(task)
+    if control:
+        return f"has the character {control[0]!r} at position {control.start()}, expected text without control characters"
+    return None

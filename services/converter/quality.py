@@ -5,18 +5,14 @@ Two kinds: the filters a person configured (``filtering``), and what LeRobot v2.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 
 from services.converter.report import Timing
 from shared.config import FilteringConfig
+from shared.episode import task_problem
 from shared.errors import BadRaw, Filtered
 from shared.lerobot import rows
-
-MAX_TASK_LETTERS = 4096
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 MAX_ROWS = 1_000_000
 """Eleven hours at 25 fps. Two samples years apart claim any number of rows: they are counted before they are made."""
@@ -94,11 +90,9 @@ def check_task(task: str) -> None:
     Raises:
         BadRaw: it is too long, has a control character, or comes from a name that is not UTF-8.
     """
-    if len(task) > MAX_TASK_LETTERS:
-        raise BadRaw("task", f"has {len(task)} characters, expected an instruction of at most {MAX_TASK_LETTERS}")
-    control = _CONTROL.search(task)
-    if control:
-        raise BadRaw("task", f"has the character {control[0]!r} at position {control.start()}, expected text without control characters")
+    problem = task_problem(task)
+    if problem:
+        raise BadRaw("task", problem)
 
 
 def check_span(span_us: int, *, fps: int) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from services.recorder.cameras.options import CameraOptions
 from services.recorder.robots.models import RobotOptions
 from shared import settings
+from shared.episode import task_problem
 from shared.errors import BadConfig
 from shared.events import Name, Strategy
 
@@ -48,7 +49,7 @@ class DatasetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     repo_id: str
-    single_task: Annotated[str, msgspec.Meta(min_length=1, max_length=10_000)]
+    single_task: str
     root: str | None = None
     fps: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 30
     episode_time_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
@@ -241,11 +242,12 @@ def _sections(document: dict[str, Any], place: str) -> dict[str, Any]:
 
 
 def _check_present(document: Mapping[str, Any], robot: Mapping[str, Any], place: str) -> None:
+    task = document["dataset"].get("single_task")
     needed = {
         "robot.type": (robot.get("type"), "name the followers, for example --robot.type=bi_so100_follower"),
         "teleop.type": ((document.get("teleop") or {}).get("type"), "name the leaders, for example --teleop.type=bi_so100_leader"),
         "dataset.repo_id": (document["dataset"].get("repo_id"), "name the dataset: --dataset.repo_id=user/name"),
-        "dataset.single_task": (document["dataset"].get("single_task"), 'say what is done: --dataset.single_task="Stack blocks."'),
+        "dataset.single_task": (str(task or "").strip(), 'say what is done: --dataset.single_task="Stack blocks."'),
     }
     for key, (value, advice) in needed.items():
         if not value:
@@ -257,6 +259,9 @@ def _check(options: RecordOptions, place: str) -> None:
     if not REPO_ID.match(dataset.repo_id):
         problem = f"expected user/name of letters, digits, '.', '_' and '-' with exactly one slash (found {dataset.repo_id!r})"
         raise BadConfig(place, "--dataset.repo_id", problem)
+    problem = task_problem(dataset.single_task)
+    if problem:
+        raise BadConfig(place, "--dataset.single_task", problem)
     if dataset.vcodec is not None and dataset.vcodec not in CODECS:
         raise BadConfig(place, "--dataset.vcodec", f"expected one of {', '.join(CODECS)} (found {dataset.vcodec!r})")
     if not dataset.video:

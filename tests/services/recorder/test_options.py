@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.recorder.options import notices, record_options
+from shared.episode import MAX_TASK_LETTERS
 from shared.errors import EpisodeflowError
 from tests.services.recorder.arrangements import arguments, options
 
@@ -32,6 +33,10 @@ def test_a_text_is_taken_as_it_stands() -> None:
 
     assert found.dataset.single_task == "Step 1: put {red} #2 in, then yes"
     assert found.robot.id == "007"
+
+
+def test_a_task_may_be_as_long_as_the_converter_takes_it() -> None:
+    assert len(options(dataset__single_task="x" * MAX_TASK_LETTERS).dataset.single_task) == 4096
 
 
 def test_a_flag_may_be_followed_by_its_value_or_by_nothing() -> None:
@@ -78,6 +83,9 @@ def test_a_flag_that_changes_nothing_gets_a_notice() -> None:
         ({"dataset.repo_id": "a/b/c"}, "with exactly one slash (found 'a/b/c')"),
         ({"dataset.repo_id": None}, "--dataset.repo_id: is missing: name the dataset"),
         ({"dataset.single_task": None}, "--dataset.single_task: is missing: say what is done"),
+        ({"dataset.single_task": "  \n"}, "--dataset.single_task: is missing: say what is done"),
+        ({"dataset.single_task": "x" * 4097}, "--dataset.single_task: has 4097 characters, expected an instruction of at most 4096"),
+        ({"dataset.single_task": "Stack\x00."}, "--dataset.single_task: has the character '\\x00' at position 5"),
         ({"robot.type": None}, "--robot.type: is missing"),
         ({"teleop.type": None}, "--teleop.type: is missing"),
         ({"robot.cameras": None}, "--robot.cameras: is missing: a dataset needs a camera"),
