@@ -4,7 +4,8 @@ An event carries them, so converters need to know no robot beforehand. Features 
 recorder does (``action`` and ``observation.state`` with ``left_shoulder_pan.pos``, …), which is why a dataset can be begun
 with one of the two and resumed with the other.
 
-The timeline is uniform: a camera that runs a little slower or faster than it says is not stretched, and none is rejected.
+The timeline is uniform, and gaps are held: a camera that runs slower or faster than it says is not stretched, none is rejected,
+and where a servo or a camera did not answer, its last sample stands for it. No row is left out, so time stays what it was.
 An episode is recorded a few frames longer than it takes, because rows lie where all streams overlap: what takes 10 s at 30 fps
 has 300 rows.
 """
@@ -15,7 +16,7 @@ from typing import Any
 
 from services.recorder.options import CODECS, RecordOptions
 from services.recorder.robots.models import JOINTS, ArmPlan, arm_plans
-from shared.config import StrategyConfig, decode_strategy
+from shared.config import StrategyConfig, VideoConfig, decode_strategy
 from shared.lerobot import layout
 from shared.lerobot.info import Feature, Info, empty_info, video_feature
 
@@ -48,15 +49,18 @@ def chosen_codec(options: RecordOptions, *, existing: str | None, usual: str) ->
     return existing or (CODECS[options.dataset.vcodec] if options.dataset.vcodec else usual)
 
 
-def strategy_overrides(options: RecordOptions, *, codec: str, usual: str) -> dict[str, Any]:
+def strategy_overrides(options: RecordOptions, *, codec: str, usual: VideoConfig) -> dict[str, Any]:
     """Return what an event of this recording lays over the converter's strategy file.
+
+    It is converted some time, maybe with the file of a later recording: nothing that this one means is left to the file.
 
     Args:
         options: the recording.
         codec: of the videos.
-        usual: what the strategy file says; its quality and preset mean nothing to another codec.
+        usual: what the strategy file says now; its quality and preset mean nothing to another codec.
     """
-    return {**_layout(options), "video": {"fps": options.dataset.fps, **({} if codec == usual else _video(codec))}}
+    found = {"codec": codec, "crf": usual.crf, "preset": usual.preset, "gop": usual.gop} if codec == usual.codec else _video(codec)
+    return {**_layout(options), "video": {"fps": options.dataset.fps, **found}}
 
 
 def strategy_document(options: RecordOptions) -> dict[str, Any]:
@@ -88,6 +92,7 @@ def _layout(options: RecordOptions) -> dict[str, Any]:
         "cameras": cameras,
         "alignment": {
             "timeline": "uniform",
+            "on_gap": "hold",
             "chunk_size": _CHUNK_SIZE,
             "joints_fps": round(options.control_rate_hz),
             "max_rows": max(1, round(options.dataset.episode_time_s * options.dataset.fps)),
@@ -98,7 +103,7 @@ def _layout(options: RecordOptions) -> dict[str, Any]:
 
 def _video(codec: str) -> dict[str, Any]:
     crf, preset = _QUALITY_BY_CODEC[codec]
-    return {"codec": codec, "crf": crf, "preset": preset}
+    return {"codec": codec, "crf": crf, "preset": preset, "gop": None}
 
 
 def expected_strategy(options: RecordOptions) -> StrategyConfig:

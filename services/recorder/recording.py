@@ -192,7 +192,7 @@ class Recording:
             self._taker = Taker(
                 options=options,
                 source=order.source,
-                overrides=strategy_overrides(options, codec=self._codec(target), usual=order.loaded.strategy.video.codec),
+                overrides=strategy_overrides(options, codec=self._codec(target), usual=order.loaded.strategy.video),
                 folder=order.folder,
                 clock=clock,
                 loop=loop,

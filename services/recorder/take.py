@@ -33,6 +33,7 @@ RECORDING_FOLDER = "recording"
 _LONGEST_ROBOT_NAME = 64
 _LEAST_SHARE = 0.9
 _MOST_REPEATED = 0.1
+_LONGEST_GAP_MS = 100.0
 
 
 class Take(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +196,11 @@ def doubts(options: RecordOptions, joints: JointRecording, cameras: Mapping[str,
     rate_hz, wanted_hz = joints.report.measured_rate_hz, joints.report.wanted_rate_hz
     if rate_hz < _LEAST_SHARE * wanted_hz:
         yield f"the arms were sampled {rate_hz:.0f} times a second, expected {wanted_hz:.0f}: is the host busy, or a cable loose?"
+    if joints.report.longest_gap_ms > _LONGEST_GAP_MS:
+        yield (
+            f"an arm did not answer for {joints.report.longest_gap_ms:.0f} ms, at most {_LONGEST_GAP_MS:.0f} expected: "
+            "its last position is repeated there; is a cable loose?"
+        )
 
 
 def metadata(options: RecordOptions, take: Take) -> dict[str, Any]:

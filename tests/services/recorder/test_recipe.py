@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.converter.video import check_settings
-from services.recorder.recipe import chosen_codec, expected_info, expected_strategy, strategy_overrides, video_codec
-from shared.config import load_strategy
+from services.recorder.options import RecordOptions
+from services.recorder.recipe import chosen_codec, expected_info, expected_strategy, strategy_document, strategy_overrides, video_codec
+from shared.config import StrategyConfig, VideoConfig, load_strategy
 from shared.lerobot.info import decoded_info, encoded_info
 from tests.services.recorder.arrangements import options
 
@@ -19,10 +21,11 @@ NAMES = [f"{side}_{joint}.pos" for side in ("left", "right") for joint in JOINTS
 
 def test_the_overrides_fit_every_strategy_file_of_the_repository() -> None:
     for path in sorted((ROOT / "config" / "strategies").glob("*.yaml")):
-        found = load_strategy(path, {}, strategy_overrides(options(), codec="h264", usual="h264"))
+        found = load_strategy(path, {}, strategy_overrides(options(), codec="h264", usual=VideoConfig()))
 
         assert [arm.name for arm in found.robot.arms] == ["left_slave", "right_slave", "left_master", "right_master"]
         assert (found.base_camera.name, found.fps, found.alignment.timeline) == ("left", 30, "uniform")
+        assert found.alignment.on_gap == "hold"
 
 
 def test_features_are_named_and_laid_out_as_lerobot_records_them() -> None:
@@ -65,9 +68,32 @@ def test_the_codec_is_the_datasets_then_the_one_asked_for_then_the_usual(
     assert chosen_codec(options(dataset__vcodec=asked), existing=existing, usual=usual) == expected
 
 
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_an_event_means_the_same_with_the_file_of_any_later_recording(tmp_path: Path, codec: str) -> None:
+    def resolved(file: RecordOptions, overrides: dict[str, object]) -> StrategyConfig:
+        path = tmp_path / "record_strategy.yaml"
+        path.write_bytes(msgspec.yaml.encode(strategy_document(file)))
+        return load_strategy(path, {}, overrides)
+
+    mine = options(dataset__vcodec=codec)
+    overrides = strategy_overrides(mine, codec=codec, usual=expected_strategy(mine).video)
+    later = options(
+        dataset__vcodec="hevc", dataset__fps="10", dataset__episode_time_s="5", control_rate_hz="50", dataset__strategy="nearest"
+    )
+
+    assert resolved(later, overrides) == resolved(mine, overrides) == expected_strategy(mine)
+
+
+def test_quality_preset_and_keyframes_of_a_labs_file_come_with_the_event() -> None:
+    usual = VideoConfig(codec="hevc", crf=20, preset="slow", gop=15)
+    video = strategy_overrides(options(), codec="hevc", usual=usual)["video"]
+
+    assert video == {"fps": 30, "codec": "hevc", "crf": 20, "preset": "slow", "gop": 15}
+
+
 def test_another_codec_than_the_files_comes_with_a_preset_it_knows() -> None:
     nearest = ROOT / "config" / "strategies" / "nearest.yaml"
-    video = load_strategy(nearest, {}, strategy_overrides(options(), codec="av1", usual="h264")).video
+    video = load_strategy(nearest, {}, strategy_overrides(options(), codec="av1", usual=VideoConfig())).video
 
     assert (video.codec, video.preset, video.crf) == ("av1", "10", 30)
     check_settings(video)

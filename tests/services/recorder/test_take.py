@@ -42,7 +42,7 @@ def take(**changes: Any) -> Take:
 
 
 def test_a_sound_episode_raises_no_doubt() -> None:
-    assert list(doubts(options(), joints(), cameras())) == []
+    assert list(doubts(options(), joints(longest_gap_ms=100.0), cameras())) == []
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,11 @@ def test_a_sound_episode_raises_no_doubt() -> None:
         ({}, {"num_lost": 2}, "camera left: 2 frames could not be written: is the disk fast enough?"),
         ({}, {"num_repeated": 200}, "camera left: 200 of 300 frames are those before them: is it frozen?"),
         ({"measured_rate_hz": 120.0}, {}, "the arms were sampled 120 times a second, expected 200: is the host busy, or a cable loose?"),
+        (
+            {"longest_gap_ms": 1003.4},
+            {},
+            "an arm did not answer for 1003 ms, at most 100 expected: its last position is repeated there; is a cable loose?",
+        ),
     ],
 )
 def test_what_is_doubtful_is_said(loop: dict[str, Any], camera: dict[str, Any], sentence: str) -> None:
