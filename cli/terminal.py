@@ -13,6 +13,7 @@ import sys
 import termios
 import tty
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -20,6 +21,7 @@ from services.recorder.keys import LONGEST_SEQUENCE_S, KeyReader
 from services.recorder.session import Key
 
 _SPEAKERS = (("spd-say", ["spd-say", "--wait"]), ("say", ["say"]), ("espeak", ["espeak"]))
+_LAST_WORDS_S = 2.0
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -42,7 +44,8 @@ class Terminal:
         self._keys: asyncio.Queue[Key] = asyncio.Queue()
         self._settling: asyncio.TimerHandle | None = None
         self._speaker = speaker
-        self._speaking: list[subprocess.Popen[bytes]] = []
+        self._speaking: subprocess.Popen[bytes] | None = None
+        self._is_gone = False
 
     def __enter__(self) -> Self:
         if self._input is not None:
@@ -57,30 +60,45 @@ class Terminal:
             asyncio.get_running_loop().remove_reader(self._input)
             if self._saved is not None:
                 termios.tcsetattr(self._input, termios.TCSADRAIN, self._saved)
-        for process in self._speaking:
-            process.wait()
+        if self._speaking:
+            try:
+                self._speaking.wait(_LAST_WORDS_S)
+            except subprocess.TimeoutExpired:
+                self._speaking.kill()
+                self._speaking.wait()
 
     def say(self, text: str) -> None:
         """Print a text and say it aloud."""
         self.tell(text)
         if self._speaker:
-            self._speaking = [process for process in self._speaking if process.poll() is None]
-            self._speaking.append(
-                subprocess.Popen([*self._speaker, text], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
+            if self._speaking and self._speaking.poll() is None:
+                self._speaking.kill()  # what is new matters more than the end of what is old
+                self._speaking.wait()
+            nowhere = subprocess.DEVNULL
+            self._speaking = subprocess.Popen([*self._speaker, text], stdin=nowhere, stdout=nowhere, stderr=nowhere)
 
     def tell(self, text: str) -> None:
         """Print a text on a line of its own."""
-        self._output.write(f"{_CLEAR_LINE if self._shown else ''}{text}\n{self._shown}")
-        self._output.flush()
+        self._write(f"{_CLEAR_LINE if self._shown else ''}{text}\n{self._shown}")
 
     def show(self, text: str) -> None:
         """Replace the line that shows how things are; nowhere but on a terminal, where it can be replaced."""
         if self._is_tty and text != self._shown:
             width = shutil.get_terminal_size().columns - 1
             self._shown = text[:width]
-            self._output.write(f"{_CLEAR_LINE}{self._shown}")
+            self._write(f"{_CLEAR_LINE}{self._shown}")
+
+    def _write(self, text: str) -> None:
+        """Write, as long as anybody reads; who has gone (a pipe that was closed) has left the robot alone, too."""
+        try:
+            self._output.write(text)
             self._output.flush()
+        except OSError:
+            if not self._is_gone:
+                self._is_gone = True
+                self._keys.put_nowait(Key.INTERRUPT)
+                with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+                    os.dup2(nowhere.fileno(), self._output.fileno())  # what is buffered must go somewhere, at the latest at the end
 
     async def key(self) -> Key:
         """Wait for the next key."""
@@ -113,7 +131,8 @@ class Terminal:
 def own_terminal(*, is_spoken: bool) -> Terminal:
     """Return the terminal of this process; ``is_spoken``: cues are said aloud where the host can."""
     keyboard = sys.stdin.fileno() if sys.stdin and not sys.stdin.closed else None
-    return Terminal(keyboard=keyboard, output=sys.stdout, speaker=host_speaker() if is_spoken else None)
+    output = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process, like the real one
+    return Terminal(keyboard=keyboard, output=output, speaker=host_speaker() if is_spoken else None)
 
 
 def host_speaker() -> list[str] | None:

@@ -86,7 +86,7 @@ def users(*, stream: str, subject_by_durable: Mapping[str, str]) -> tuple[User, 
     progress = f"{PROGRESS_SUBJECT}.>"
     return (
         User(name=ADMIN),
-        _service("recorder", publish=(*announced, progress), subscribe=(f"{RECORDER_SUBJECT}.>",)),
+        _service("recorder", publish=(*announced, progress, f"{RECORDER_SUBJECT}.*.status"), subscribe=(f"{RECORDER_SUBJECT}.>",)),
         _service("scanner", publish=(*announced, progress)),
         _service(
             "converter",

@@ -10,12 +10,13 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.recorder.cameras.process import Cameras, running_cameras
 from services.recorder.cameras.reports import CameraProblem
 from services.recorder.clock import Clock
+from services.recorder.conductor import Conductor
 from services.recorder.console import Console
 from services.recorder.control import ControlLoop, reachable_rate
 from services.recorder.options import notices
@@ -24,9 +25,10 @@ from services.recorder.recipe import chosen_codec, expected_strategy, overrun_s,
 from services.recorder.robots.robot import connected_robot
 from services.recorder.room import check_room
 from services.recorder.saver import Saver, running_saver
+from services.recorder.saving.episode import FinishedEpisode
 from services.recorder.saving.news import SaverNews
 from services.recorder.saving.outbox import recorded_episodes
-from services.recorder.session import Begin, Command, Course, Cue, Drop, End, Keep, Key, Phase, Session
+from services.recorder.session import Course, Key, Phase, Session
 from services.recorder.take import Take, Taker
 from services.recorder.target import Target, check_target, find_target
 from services.recorder.wording import RecorderStatus, news_text, status_line, take_text
@@ -54,13 +56,10 @@ class Recording:
         self.target: Target | None = None
         self._order = order
         self._console = console
-        self._session: Session | None = None
-        self._taker: Taker | None = None
+        self._conductor: Conductor | None = None
         self._loop: ControlLoop | None = None
         self._cameras: Cameras | None = None
         self._saver: Saver | None = None
-        self._ended: Take | None = None
-        self._keys: asyncio.Queue[tuple[Key, asyncio.Future[None] | None]] = asyncio.Queue()
         self._saving: set[asyncio.Task[None]] = set()
         self._problems: dict[str, str] = {}
 
@@ -98,7 +97,7 @@ class Recording:
             try:
                 await self._recorded(target, stopping)
             except EpisodeflowError:
-                if self._session is not None:
+                if self._conductor is not None:
                     self._console.say("The recording ends early")
                 raise
             finally:
@@ -125,38 +124,32 @@ class Recording:
         """The name under which episodes are published."""
         return self._order.source
 
-    def press(self, key: Key) -> None:
-        """Press a key, as the person at the robot does."""
-        self._keys.put_nowait((key, None))
-
-    async def ask(self, key: Key) -> None:
-        """Press a key, and return once everything that follows from it has been done.
+    async def ask(self, key: Key, *, expected: Phase) -> None:
+        """Press a key for somebody who waits for what follows; see ``Conductor.ask``.
 
         Raises:
             Refused: no session is running.
-            DiskFull, CameraUnreachable: an episode could not be begun or ended.
         """
-        if self._session is None or self._session.phase is Phase.ENDED:
-            raise Refused(f"the recorder is {self.status().phase}, expected it to be waiting or recording: ask again when it is")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._keys.put_nowait((key, done))
-        await done
+        if self._conductor is None:
+            raise Refused(f"the recorder is {self.status().phase}: ask again when it is waiting")
+        await self._conductor.ask(key, expected=expected)
 
     def set_task(self, task: str) -> None:
         """Give the episodes from the next one on another instruction."""
-        if self._taker:
-            self._taker.task = task
+        if self._conductor:
+            self._conductor.taker.task = task
 
     def status(self) -> RecorderStatus:
         """Return what is going on."""
         dataset, now_s = self._order.options.dataset, time.monotonic()
-        session, cameras = self._session, self._cameras.status if self._cameras else {}
+        session = self._conductor.session if self._conductor else None
+        cameras = self._cameras.status if self._cameras else {}
         return RecorderStatus(
             phase=self._phase(session),
             episode=session.number if session else 0,
             num_episodes=dataset.num_episodes,
             dataset=dataset.repo_id,
-            task=self._taker.task if self._taker else dataset.single_task,
+            task=self._conductor.taker.task if self._conductor else dataset.single_task,
             elapsed_s=round(session.elapsed_s(now_s=now_s), 3) if session else 0.0,
             num_waiting=self._num_waiting,
             rate_hz=round(self._loop.status.rate_hz, 1) if self._loop else 0.0,
@@ -179,17 +172,14 @@ class Recording:
         order, clock = self._order, Clock.started()
         options = order.options
         async with AsyncExitStack() as hands:
-            opened = running_cameras(options.cameras, clock=clock, display=options.display, on_problem=self._on_camera)
-            self._cameras = await hands.enter_async_context(opened)
-            if self._cameras.display_problem:
-                self._console.tell(f"notice: {self._cameras.display_problem}")
-            robot = await hands.enter_async_context(connected_robot(options.robot, kind="robot", environ=order.environ))
-            teleop = await hands.enter_async_context(connected_robot(options.teleop, kind="teleop", environ=order.environ))
-            rate_hz, slower = await reachable_rate(robot, teleop, wanted_hz=options.control_rate_hz)
-            if slower:
-                self._console.tell(slower)
-            loop = self._loop = ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=self._on_arm)
-            self._taker = Taker(
+            try:
+                async with _until(stopping):
+                    self._cameras = await self._seeing(hands, clock)
+                    loop = self._loop = await self._holding(hands, clock)
+            except TimeoutError:
+                self._console.say("Stopped before the first episode")
+                return
+            taker = Taker(
                 options=options,
                 source=order.source,
                 overrides=strategy_overrides(options, codec=self._codec(target), usual=order.loaded.strategy.video),
@@ -198,8 +188,36 @@ class Recording:
                 loop=loop,
                 cameras=self._cameras,
             )
-            await self._driven(loop, self._course(target), clock, stopping)
+            self._conductor = Conductor(
+                session=Session(self._course(target), now_s=time.monotonic()),
+                taker=taker,
+                cameras=self._cameras,
+                console=self._console,
+                check_room=self._check_room,
+                keep=self._keep,
+            )
+            if not order.is_by_hand:
+                self._console.tell("Keys: right arrow or n goes on, left arrow or r records again, Esc or q stops")
+            await self._driven(loop, self._conductor, clock, stopping)
         self._loop = self._cameras = None
+
+    async def _seeing(self, hands: AsyncExitStack, clock: Clock) -> Cameras:
+        options = self._order.options
+        opened = running_cameras(options.cameras, clock=clock, display=options.display, on_problem=self._on_camera)
+        cameras = await hands.enter_async_context(opened)
+        if cameras.display_problem:
+            self._console.tell(f"notice: {cameras.display_problem}")
+        return cameras
+
+    async def _holding(self, hands: AsyncExitStack, clock: Clock) -> ControlLoop:
+        """Open the arms; from here on they have torque."""
+        options, environ = self._order.options, self._order.environ
+        robot = await hands.enter_async_context(connected_robot(options.robot, kind="robot", environ=environ))
+        teleop = await hands.enter_async_context(connected_robot(options.teleop, kind="teleop", environ=environ))
+        rate_hz, slower = await reachable_rate(robot, teleop, wanted_hz=options.control_rate_hz)
+        if slower:
+            self._console.tell(slower)
+        return ControlLoop(robot, teleop, rate_hz=rate_hz, clock=clock, on_problem=self._on_arm)
 
     def _codec(self, target: Target) -> str:
         return chosen_codec(self._order.options, existing=target.codec, usual=self._order.loaded.strategy.video.codec)
@@ -215,17 +233,17 @@ class Recording:
             is_by_hand=self._order.is_by_hand,
         )
 
-    async def _driven(self, loop: ControlLoop, course: Course, clock: Clock, stopping: asyncio.Event) -> None:
+    async def _driven(self, loop: ControlLoop, conductor: Conductor, clock: Clock, stopping: asyncio.Event) -> None:
         """Run the session while the leaders drive the followers; whichever ends first ends both."""
-        session = self._session = Session(course, now_s=time.monotonic())
         driving = asyncio.create_task(loop.run())
-        helping = [asyncio.create_task(each) for each in (self._listen(), self._interrupt(stopping), self._show(session, clock))]
-        conducting = asyncio.create_task(self._conduct(session))
+        conducting = asyncio.create_task(conductor.run())
+        stories = (self._listen(conductor), _interrupt(conductor, stopping), self._show(conductor.session, clock))
+        helping = [asyncio.create_task(story) for story in stories]
         try:
             await asyncio.wait({driving, conducting}, return_when=asyncio.FIRST_COMPLETED)
             if driving.done() and not conducting.done():
                 # The arms are gone: what was recorded up to now is kept.
-                self.press(Key.STOP)
+                conductor.press(Key.STOP)
                 await conducting
                 driving.result()
             await conducting
@@ -234,92 +252,31 @@ class Recording:
             for task in (*helping, driving, conducting):
                 task.cancel()
             await asyncio.gather(*helping, driving, conducting, return_exceptions=True)
+            conductor.close()
 
-    async def _conduct(self, session: Session) -> None:
-        """Perform what the session asks for, until it is over."""
-        if not self._order.is_by_hand:
-            self._console.tell("Keys: right arrow or n goes on, left arrow or r records again, Esc or q stops")
-        await self._perform(session, session.begin(now_s=time.monotonic()))
-        while session.phase is not Phase.ENDED:
-            remaining_s = session.remaining_s(now_s=time.monotonic())
-            done: asyncio.Future[None] | None = None
-            try:
-                async with asyncio.timeout(remaining_s if remaining_s < math.inf else None):
-                    key, done = await self._keys.get()
-                commands = session.press(key, now_s=time.monotonic())
-            except TimeoutError:
-                commands = session.advance(now_s=time.monotonic())
-            await self._answered(session, commands, done)
-
-    async def _answered(self, session: Session, commands: Sequence[Command], done: asyncio.Future[None] | None) -> None:
-        """Perform commands for somebody who waits for them: what goes wrong is their answer, and the session goes on."""
-        if done is None:
-            await self._perform(session, commands)
-            return
-        try:
-            await self._perform(session, commands)
-        except EpisodeflowError as error:
-            session.wait(now_s=time.monotonic())
-            if not done.cancelled():
-                done.set_exception(error)
-        else:
-            if not done.cancelled():
-                done.set_result(None)
-
-    async def _perform(self, session: Session, commands: Sequence[Command]) -> None:
-        assert self._taker is not None
-        for command in commands:
-            match command:
-                case Cue(text):
-                    self._console.say(text)
-                case Begin(number):
-                    self._check_room()
-                    await self._taker.begin()
-                case End(number):
-                    self._ended = await self._taker.end(number)
-                case Keep(number):
-                    self._keep(session, self._taken(number))
-                case Drop(number):
-                    await self._taker.forget(self._taken(number))
-
-    def _taken(self, number: int) -> Take:
-        assert self._ended is not None
-        assert self._ended.number == number
-        return self._ended
-
-    def _keep(self, session: Session, take: Take) -> None:
+    def _keep(self, take: Take) -> None:
         """Hand an episode over to the saver; the next one does not wait for it."""
-        assert self._taker is not None
-        if take.missing:
-            self._console.say(f"Episode {take.number} cannot be used, {take.missing}: it is not kept")
-            session.take_back()
-            task = asyncio.create_task(self._taker.forget(take))
-        else:
-            for problem in take.problems:
-                self._console.tell(f"Episode {take.number} is marked: {problem}")
-            self._console.tell(f"Episode {take.number} submitted for saving ({take_text(take)})")
-            self.kept.append(take.event.episode_id)
-            task = asyncio.create_task(self._save(take))
+        for problem in take.problems:
+            self._console.tell(f"Episode {take.number} is marked: {problem}")
+        self._console.tell(f"Episode {take.number} submitted for saving ({take_text(take)})")
+        self.kept.append(take.event.episode_id)
+        assert self._conductor is not None
+        task = asyncio.create_task(self._save(self._conductor.taker.finished(take), take.number))
         self._saving.add(task)
         task.add_done_callback(self._saving.discard)
 
-    async def _save(self, take: Take) -> None:
+    async def _save(self, finished: FinishedEpisode, number: int) -> None:
         assert self._saver is not None
-        assert self._taker is not None
         try:
-            await self._saver.save(self._taker.finished(take))
+            await self._saver.save(finished)
         except EpisodeflowError as error:
-            self._console.say(f"Episode {take.number} is not saved: {error}")
+            self._console.say(f"Episode {number} is not saved: {error}")
 
     # --- what comes in meanwhile ----------------------------------------------------------------------
 
-    async def _listen(self) -> None:
+    async def _listen(self, conductor: Conductor) -> None:
         while True:
-            self.press(await self._console.key())
-
-    async def _interrupt(self, stopping: asyncio.Event) -> None:
-        await stopping.wait()
-        self.press(Key.INTERRUPT)
+            conductor.press(await self._console.key())
 
     async def _show(self, session: Session, clock: Clock) -> None:
         """Keep the status line and the display up to date."""
@@ -350,8 +307,8 @@ class Recording:
         self._console.tell(news_text(news))
 
     def _note(self, problem: str) -> None:
-        if self._taker:
-            self._taker.note(problem)
+        if self._conductor:
+            self._conductor.taker.note(problem)
 
     # --- after ----------------------------------------------------------------------------------------
 
@@ -366,10 +323,37 @@ class Recording:
             await asyncio.wait(set(self._saving))
         drained, left = asyncio.create_task(self._saver.drained()), asyncio.create_task(leaving.wait())
         try:
-            await asyncio.wait({drained, left}, return_when=asyncio.FIRST_COMPLETED)
+            while not (await asyncio.wait({drained, left}, timeout=_SHOWN_EVERY_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                self._console.show(f"{self._saver.num_waiting} episodes wait to be announced (Ctrl-C leaves them for the next start)")
         finally:
+            self._console.show("")
             for task in (drained, left):
                 task.cancel()
             await asyncio.gather(drained, left, return_exceptions=True)
         if self._saver.num_waiting:
             self._console.tell(f"{self._saver.num_waiting} episodes wait in {self._order.folder}: they go out at the next start")
+
+
+@asynccontextmanager
+async def _until(event: asyncio.Event) -> AsyncIterator[None]:
+    """Give up the block when the event is set.
+
+    Raises:
+        TimeoutError: it was.
+    """
+    async with asyncio.timeout(None) as limit:
+
+        async def watch() -> None:
+            await event.wait()
+            limit.reschedule(0.0)
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+
+
+async def _interrupt(conductor: Conductor, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    conductor.press(Key.INTERRUPT)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from services.recorder.recording import Recording
-from services.recorder.session import Key
+from services.recorder.session import Key, Phase
 from services.recorder.wording import RecorderStatus
 from shared.errors import EpisodeflowError, Refused
 from shared.permissions import RECORDER_SUBJECT
@@ -63,30 +63,29 @@ async def _start(recording: Recording, body: bytes) -> None:
         wanted = msgspec.json.decode(body, type=_Start) if body.strip() else _Start()
     except msgspec.DecodeError as error:
         raise Refused(f'the request is no {{"task": "…"}}: {error}; send that, or nothing') from error
-    _expect(recording, "waiting")
     status = recording.status()
+    _expect(status, "waiting")
     if status.episode > status.num_episodes:
         raise Refused(f"{status.num_episodes} of {status.num_episodes} episodes are there: raise --dataset.num_episodes to record more")
     if wanted.task:
         recording.set_task(wanted.task)
-    await recording.ask(Key.NEXT)
+    await recording.ask(Key.NEXT, expected=Phase.RESETTING)
 
 
 async def _stop(recording: Recording, _: bytes) -> None:
-    _expect(recording, "recording")
-    await recording.ask(Key.NEXT)
+    _expect(recording.status(), "recording")
+    await recording.ask(Key.NEXT, expected=Phase.RECORDING)
 
 
 async def _discard(recording: Recording, _: bytes) -> None:
-    _expect(recording, "recording")
-    await recording.ask(Key.REDO)
+    _expect(recording.status(), "recording")
+    await recording.ask(Key.REDO, expected=Phase.RECORDING)
 
 
 async def _status(_: Recording, __: bytes) -> None:
     """Nothing to do: the answer is the status."""
 
 
-def _expect(recording: Recording, phase: str) -> None:
-    found = recording.status().phase
-    if found != phase:
-        raise Refused(f"the recorder is {found}, expected it to be {phase}: ask for its status")
+def _expect(status: RecorderStatus, phase: str) -> None:
+    if status.phase != phase:
+        raise Refused(f"the recorder is {status.phase}, expected it to be {phase}: ask for its status")

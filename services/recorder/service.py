@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from services.recorder.order import Order
 from services.recorder.recording import Recording
@@ -16,8 +16,8 @@ from services.recorder.session import Key
 from shared import logs
 from shared.bus import Bus
 from shared.connection import Connection
-from shared.errors import BusUnavailable
-from shared.permissions import micro_name
+from shared.errors import BusUnavailable, Refused
+from shared.permissions import RECORDER_SUBJECT, micro_name
 from shared.registration import Identity, Registered
 from shared.version import VERSION
 
@@ -25,6 +25,7 @@ _log = logs.logger("recorder")
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
+_ANSWER_TIMEOUT_S = 5.0
 
 
 class LogConsole:
@@ -53,15 +54,18 @@ async def serve(order: Order, *, stopping: asyncio.Event, stack: AsyncExitStack)
     What has not gone out by then waits on the disk for the next start.
 
     Raises:
-        EpisodeflowError: the robot, a camera or the dataset is not what the options say.
+        EpisodeflowError: the robot, a camera or the dataset is not what the options say, or another recorder has the robot's name.
     """
     recording = Recording(order, LogConsole())
     listening = asyncio.create_task(_listen(order, recording, stack))
+    listening.add_done_callback(lambda task: None if task.cancelled() or task.exception() is None else stopping.set())
     try:
         await recording.run(stopping, stopping)
     finally:
         listening.cancel()
         await asyncio.wait({listening})
+    if not listening.cancelled():
+        listening.result()
     return {"kept": len(recording.kept)}
 
 
@@ -78,9 +82,18 @@ async def _listen(order: Order, recording: Recording, stack: AsyncExitStack) -> 
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         else:
             await stack.enter_async_context(bus)
+            await _check_name(bus.connection, robot)
             registered = await _registered(bus.connection, recording, robot)
             stack.push_async_callback(registered.end)
             return
+
+
+async def _check_name(connection: Connection, robot: str) -> None:
+    """Refuse a name that another recorder has: one request would start both robots."""
+    subject = f"{RECORDER_SUBJECT}.{robot_token(robot)}.status"
+    with suppress(BusUnavailable):
+        await connection.ask(subject, b"", timeout_s=_ANSWER_TIMEOUT_S)
+        raise Refused(f"another recorder answers on {subject}: end it, or give this robot another --robot.id")
 
 
 async def _registered(connection: Connection, recording: Recording, robot: str) -> Registered:

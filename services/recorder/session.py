@@ -107,7 +107,9 @@ class Session:
         self.num_kept = 0
         self.phase = Phase.RESETTING
         self._since_s = now_s
+        self._not_before_s = now_s
         self._held: int | None = None
+        self._is_stopped = False
 
     @property
     def number(self) -> int:
@@ -128,7 +130,8 @@ class Session:
     def remaining_s(self, *, now_s: float) -> float:
         """Return how long the phase still takes by itself; infinite where only a person ends it."""
         longest_s = {Phase.RECORDING: self.course.episode_time_s, Phase.RESETTING: self.course.reset_time_s}.get(self.phase, math.inf)
-        return max(0.0, longest_s - (now_s - self._since_s))
+        pause_s = self._not_before_s - now_s if self.phase is Phase.RESETTING else 0.0
+        return max(0.0, longest_s - (now_s - self._since_s), pause_s)
 
     def elapsed_s(self, *, now_s: float) -> float:
         """Return how long the phase has lasted."""
@@ -140,13 +143,17 @@ class Session:
             return []
         return self._kept(now_s) if self.phase is Phase.RECORDING else self._reset_over(now_s)
 
-    def take_back(self) -> None:
-        """Count an episode that was kept as not recorded after all: nothing can be made of it."""
+    def unusable(self, *, now_s: float) -> list[Command]:
+        """Count the episode that has just ended as not recorded, because nothing can be made of it; what follows replaces the rest."""
         self.num_kept -= 1
+        self._held = None
+        if self._is_stopped:
+            return self._ended([])
+        return self._recording(now_s) if self.phase is Phase.RECORDING else self._resetting(now_s)
 
-    def wait(self, *, now_s: float) -> None:
-        """Go back to waiting: an episode could not be begun or ended."""
-        self.phase, self._since_s = Phase.RESETTING, now_s
+    def postpone(self, *, now_s: float, pause_s: float = 0.0) -> None:
+        """Go back to the reset phase: an episode could not be begun; it is tried again when that is over, not before the pause."""
+        self.phase, self._since_s, self._not_before_s = Phase.RESETTING, now_s, now_s + pause_s
 
     def press(self, key: Key, *, now_s: float) -> list[Command]:
         """Take a wish."""
@@ -155,11 +162,14 @@ class Session:
         return self._pressed_resetting(key, now_s) if self.phase is Phase.RESETTING else []
 
     def _pressed_recording(self, key: Key, now_s: float) -> list[Command]:
+        # Whoever asks over the bus means it, however soon.
+        is_meant = self.course.is_by_hand or self.elapsed_s(now_s=now_s) >= SHORTEST_EPISODE_S
         if key is Key.NEXT:
-            return self._kept(now_s) if self.elapsed_s(now_s=now_s) >= SHORTEST_EPISODE_S else []
+            return self._kept(now_s) if is_meant else []
         if key is Key.REDO:
             return self._dropped(now_s)
-        if key is Key.STOP and self.elapsed_s(now_s=now_s) >= SHORTEST_EPISODE_S:
+        self._is_stopped = True
+        if key is Key.STOP and is_meant:
             number = self.number
             self.num_kept += 1
             return self._ended([End(number), Keep(number)])
@@ -170,11 +180,12 @@ class Session:
             return self._reset_over(now_s)
         if key is Key.REDO:
             return self._redone(now_s)
+        self._is_stopped = True
         return self._ended(self._released())
 
     def _recording(self, now_s: float) -> list[Command]:
         self.phase, self._since_s = Phase.RECORDING, now_s
-        return [Cue(f"Recording episode {self.number}/{self.course.num_wanted}"), Begin(self.number)]
+        return [Begin(self.number), Cue(f"Recording episode {self.number}/{self.course.num_wanted}")]
 
     def _kept(self, now_s: float) -> list[Command]:
         number = self.number

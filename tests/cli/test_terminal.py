@@ -8,6 +8,7 @@ import os
 import pty
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -87,3 +88,28 @@ async def test_cues_are_said_aloud_and_waited_for_at_the_end(tmp_path: Path) -> 
         terminal.tell("saved")
 
     assert spoken.read_text() == "Stop recording"
+
+
+async def test_a_program_that_speaks_for_ever_is_not_waited_for(tmp_path: Path) -> None:
+    speaker = [sys.executable, "-c", "import time; time.sleep(60)"]
+    begun_s = time.monotonic()
+    with Terminal(keyboard=None, output=io.StringIO(), speaker=speaker) as terminal:
+        terminal.say("Recording episode 1/2")
+        terminal.say("Stop recording")
+
+    assert time.monotonic() - begun_s < 20
+
+
+async def test_whoever_stops_reading_has_left_the_robot() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as output, Terminal(keyboard=None, output=output) as terminal:
+        terminal.tell("saved")
+        terminal.tell("announced")
+        async with asyncio.timeout(5):
+            key = await terminal.key()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await terminal.key()
+
+    assert key is Key.INTERRUPT

@@ -18,7 +18,7 @@ from services.recorder.service import serve
 from services.recorder.simulation.robot import SimulatedRobot, simulated_robot, write_calibrations
 from shared.connection import NobodyListens
 from shared.entry import load
-from shared.errors import BadConfig
+from shared.errors import BadConfig, Refused
 from shared.events import EpisodeReady, decode
 from tests.cli.labs import Lab, opened_lab
 
@@ -133,6 +133,36 @@ async def test_what_cannot_be_done_now_is_answered_with_a_sentence(tmp_path: Pat
         answers = [await ask(lab, verb) for verb in verbs]
 
         assert answers[-1]["error"] == error
+
+
+async def test_requests_that_come_together_do_what_they_mean_or_say_that_they_cannot(tmp_path: Path) -> None:
+    async with opened_lab(tmp_path) as lab, serving(lab):
+        await ask(lab, "start")
+        await asyncio.sleep(LONG_ENOUGH_S)
+        discarded, stopped = await asyncio.gather(ask(lab, "discard"), ask(lab, "stop"))
+        after = await ask(lab, "status")
+
+        assert (discarded["error"], after["phase"], after["episode"]) == (None, "waiting", 1)
+        assert stopped["error"]
+
+
+async def test_an_episode_that_is_ended_at_once_is_not_left_running(tmp_path: Path) -> None:
+    async with opened_lab(tmp_path) as lab, serving(lab):
+        await ask(lab, "start")
+        await ask(lab, "stop")
+
+        assert (await ask(lab, "status"))["phase"] == "waiting"
+
+
+async def test_a_second_recorder_of_one_name_is_refused(tmp_path: Path) -> None:
+    async with opened_lab(tmp_path) as lab, serving(lab):
+        with simulated_robot() as robot:
+            again = msgspec.structs.replace(order(lab, robot), folder=tmp_path / "again")
+            async with AsyncExitStack() as stack:
+                with pytest.raises(Refused, match=r"another recorder answers on episodeflow\.recorder\.white\.status"):
+                    await serve(again, stopping=asyncio.Event(), stack=stack)
+
+        assert (await ask(lab, "status"))["phase"] == "waiting"
 
 
 async def test_a_request_that_is_no_json_is_answered_with_a_sentence(tmp_path: Path) -> None:

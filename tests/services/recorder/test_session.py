@@ -28,10 +28,10 @@ def cues(commands: list[Any]) -> list[str]:
 def test_a_session_without_keys_records_every_episode_with_a_reset_in_between() -> None:
     subject = session(num_wanted=2)
 
-    assert subject.begin(now_s=0.0) == [Cue("Recording episode 1/2"), Begin(1)]
+    assert subject.begin(now_s=0.0) == [Begin(1), Cue("Recording episode 1/2")]
     assert subject.advance(now_s=9.9) == []
     assert subject.advance(now_s=10.0) == [End(1), Keep(1), Cue("Reset the environment")]
-    assert subject.advance(now_s=15.0) == [Cue("Recording episode 2/2"), Begin(2)]
+    assert subject.advance(now_s=15.0) == [Begin(2), Cue("Recording episode 2/2")]
     assert subject.advance(now_s=25.0) == [End(2), Keep(2), Cue("Stop recording")]
     assert subject.phase is Phase.ENDED
 
@@ -137,6 +137,49 @@ def test_a_session_by_hand_waits_to_be_asked() -> None:
     assert subject.begin(now_s=0.0) == []
     assert subject.advance(now_s=1e6) == []
     assert deeds(subject.press(Key.NEXT, now_s=1e6)) == [Begin(1)]
+
+
+@pytest.mark.parametrize("is_held", [False, True])
+def test_an_episode_that_cannot_be_used_is_recorded_again(*, is_held: bool) -> None:
+    subject = session(num_wanted=1, is_held=is_held)
+    subject.begin(now_s=0.0)
+    subject.advance(now_s=10.0)
+
+    assert cues(subject.unusable(now_s=10.0)) == ["Reset the environment"]
+    assert deeds(subject.advance(now_s=15.0)) == [Begin(1)]
+
+
+def test_without_a_reset_time_an_unusable_episode_is_begun_again_at_once() -> None:
+    subject = session(reset_time_s=0.0)
+    subject.begin(now_s=0.0)
+    subject.advance(now_s=10.0)
+
+    assert deeds(subject.unusable(now_s=10.0)) == [Begin(1)]
+
+
+def test_after_a_stop_an_unusable_episode_is_not_recorded_again() -> None:
+    subject = session()
+    subject.begin(now_s=0.0)
+    subject.press(Key.STOP, now_s=4.0)
+
+    assert deeds(subject.unusable(now_s=4.0)) == []
+    assert (subject.phase, subject.num_kept) == (Phase.ENDED, 0)
+
+
+def test_an_episode_that_is_put_off_is_tried_again_not_before_the_pause() -> None:
+    subject = session(reset_time_s=0.0)
+    subject.begin(now_s=0.0)
+    subject.postpone(now_s=1.0, pause_s=2.0)
+
+    assert subject.advance(now_s=2.9) == []
+    assert deeds(subject.advance(now_s=3.0)) == [Begin(1)]
+
+
+def test_over_the_bus_an_episode_ends_however_soon() -> None:
+    subject = session(is_by_hand=True, reset_time_s=math.inf)
+    subject.press(Key.NEXT, now_s=1.0)
+
+    assert deeds(subject.press(Key.NEXT, now_s=1.1)) == [End(1), Keep(1)]
 
 
 @pytest.mark.parametrize("is_held", [False, True])
