@@ -13,14 +13,16 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cli.embedding import Wish
+from cli.hearing import failed_episodes, listening, noted_here
 from cli.joining import servers
+from cli.pending import RECORDERS, num_pending, pending_folders, wanted_folder
 from cli.state import StateFolder, write_private
 from cli.terminal import Terminal, own_terminal
 from services.recorder.options import RecordOptions
@@ -28,22 +30,25 @@ from services.recorder.order import OWN_SOURCE, Order, chosen_source
 from services.recorder.recipe import strategy_document
 from services.recorder.recording import Recording
 from services.recorder.remote import robot_token
+from services.recorder.room import check_writable
+from services.recorder.target import Stranded, stranded_sentence
 from shared import logs
-from shared.bus import Bus
 from shared.config import LoggingConfig
 from shared.connection import Incoming
 from shared.entry import Loaded, load
-from shared.errors import BadConfig, EpisodeflowError, Rejected
+from shared.errors import BadConfig, EpisodeflowError, Refused, Rejected
 from shared.events import EpisodeFailed, EpisodeUploaded, decode
+from shared.lifecycle import ASKING, handled_signals, leave_at_once
 from shared.places import Place
 from shared.store_uri import parse_uri
 
 if TYPE_CHECKING:
     from shared.lerobot.hub import HubTarget, Progress
 
+OWN_STORAGE = "record_storage.yaml"
+"""Storage file of our own stack, in the state folder."""
 _NICENESS = 10
 _LOOK_EVERY_S = 0.5
-_EXIT_INTERRUPTED = 130
 
 
 class Wishes(msgspec.Struct, frozen=True):
@@ -101,26 +106,27 @@ async def _with_servers(
     if options.dataset.push_to_hub and parse_uri(dataset.uri).scheme != "file":
         problem = f"needs the dataset in a folder, it lies in {dataset.uri}: copy it when it is complete, and run `episodeflow push`"
         raise BadConfig("--dataset.push_to_hub=true", "", problem)
-    await recording.run(wishes.stopping, wishes.leaving)
-    if options.dataset.push_to_hub:
-        await in_place(recording, wishes, terminal)
-        await _pushed(options, recording, wishes, terminal)
-    else:
-        terminal.tell(f"dataset: {dataset.uri}")
+    outcomes = Outcomes(recording, terminal, earlier=await asyncio.to_thread(noted_here, state))
+    async with listening(config_path, environ, outcomes.take):
+        await recording.run(wishes.stopping, wishes.leaving)
+        if options.dataset.push_to_hub:
+            await in_place(recording, wishes, terminal)
+            await _pushed(options, recording, wishes, terminal)
+        else:
+            terminal.tell(f"dataset: {dataset.uri}")
+        failed = outcomes.failed | dict.fromkeys(await failed_episodes(loaded, recording))
+    _check_outcome(failed, config_path)
 
 
 async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal) -> None:
     """Run the servers here, record, and wait until every episode is in the dataset."""
-    wish = own_wish(options, state) if not state.is_held() else Wish()
+    wish = Wish() if state.is_held() else await _checked_wish(options, state, environ, wishes, terminal)
     async with servers(state, wish, environ, tell=terminal.tell, leaving=wishes.leaving) as config_path:
         loaded = load(config_path, environ, service="recorder")
         recording = Recording(order_of(options, loaded, state.path, environ), terminal)
-        _check_folder(options, loaded)
-        outcomes = Outcomes(recording, terminal)
-        async with AsyncExitStack() as stack:
-            bus = await stack.enter_async_context(await Bus.connect(load(config_path, environ).storage.nats, name="record"))
-            listening = await bus.connection.subscribe("episode.>", outcomes.take)
-            stack.push_async_callback(listening.end, drain=False)
+        await asyncio.to_thread(_check_folder, options, loaded)
+        outcomes = Outcomes(recording, terminal, earlier=await asyncio.to_thread(noted_here, state.path))
+        async with listening(config_path, environ, outcomes.take):
             try:
                 await recording.run(wishes.stopping, wishes.leaving)
             except EpisodeflowError:
@@ -131,11 +137,45 @@ async def _on_this_host(options: RecordOptions, state: StateFolder, environ: Map
         await _tidied(options, recording, loaded, outcomes, terminal)
         if options.dataset.push_to_hub:
             await _pushed(options, recording, wishes, terminal)
-        if outcomes.failed:
-            listed = ", ".join(outcomes.failed)
-            raise Rejected(
-                f"{len(outcomes.failed)} episodes are not in the dataset: {listed}; record them again with --dataset.resume=true"
-            )
+        _check_outcome(outcomes.failed, config_path, own=state)
+
+
+async def _checked_wish(options: RecordOptions, state: StateFolder, environ: Mapping[str, str], wishes: Wishes, terminal: Terminal) -> Wish:
+    """Return the stack for this recording, after a look at what is still on its way to other folders.
+
+    Raises:
+        BadConfig: something is on its way to another folder of the same dataset.
+        Refused: the folder of the dataset, or the state folder, cannot be written.
+    """
+    repo_id, wanted = options.dataset.repo_id, wanted_folder(options.dataset, environ)
+    await asyncio.to_thread(check_writable, wanted)
+    folders = await pending_folders(state.path)
+    found = folders.get(repo_id, wanted)
+    if found != wanted:
+        # Only running servers know what has failed; they run for the old folder, so that nothing goes astray meanwhile.
+        wish = own_wish(options, state, folders=folders)
+        async with servers(state, wish, environ, tell=terminal.tell, leaving=wishes.leaving) as config_path:
+            waiting = await num_pending(state.path, load(config_path, environ), repo_id)
+        if waiting:
+            stranded = Stranded(uri=found.as_uri(), num_pending=waiting)
+            raise BadConfig(f"--dataset.repo_id={repo_id}", "", stranded_sentence(stranded, wanted=wanted.as_uri()))
+    return own_wish(options, state, folders={**folders, repo_id: wanted})
+
+
+def _check_outcome(failed: Mapping[str, None], config_path: Path, *, own: StateFolder | None = None) -> None:
+    """Name the episodes that failed, and how they get into the dataset all the same.
+
+    Raises:
+        Rejected: there are some.
+    """
+    if not failed:
+        return
+    start = f"start the servers with `episodeflow up --state {own.path} -c {own.path / OWN_STORAGE}`, then " if own else ""
+    raise Rejected(
+        f"{len(failed)} episodes are not in the dataset: {', '.join(failed)}; their raw episodes are kept: {start}see why with "
+        f"`episodeflow failed list -c {config_path}`, mend it, and bring them in with `episodeflow failed republish -c {config_path} "
+        "EPISODE …`; what cannot be mended, record again with --dataset.resume=true"
+    )
 
 
 async def _tidied(options: RecordOptions, recording: Recording, loaded: Loaded, outcomes: Outcomes, terminal: Terminal) -> None:
@@ -209,40 +249,51 @@ async def in_place(recording: Recording, wishes: Wishes, terminal: Terminal) -> 
 
 def order_of(options: RecordOptions, loaded: Loaded, state: Path, environ: Mapping[str, str]) -> Order:
     """Return the recorder's order: its source, and its folder below the state folder, one for each robot."""
-    folder = state / "recorder" / robot_token(options.robot.id or options.robot.type)
+    folder = state / RECORDERS / robot_token(options.robot.id or options.robot.type)
     return Order(options=options, loaded=loaded, source=chosen_source(options, loaded), folder=folder, environ=environ)
 
 
-def own_wish(options: RecordOptions, state: StateFolder) -> Wish:
-    """Return the stack of a laptop with one robot: its files are written, and its services stand back for the recorder."""
-    return Wish(config=_storage_file(options, state), niceness=_NICENESS)
+def own_wish(options: RecordOptions, state: StateFolder, *, folders: Mapping[str, Path] | None = None) -> Wish:
+    """Return the stack of a laptop with one robot: its files are written, and its services stand back for the recorder.
+
+    Args:
+        options: of the recording.
+        state: where the files are written.
+        folders: of datasets by name; None: the recorded one alone, if it has a folder of its own.
+
+    Raises:
+        Refused: the files cannot be written.
+    """
+    own = {options.dataset.repo_id: Path(options.dataset.root).expanduser().absolute()} if options.dataset.root else {}
+    return Wish(config=_storage_file(options, state, own if folders is None else folders), niceness=_NICENESS)
 
 
-def _storage_file(options: RecordOptions, state: StateFolder) -> Path:
+def _storage_file(options: RecordOptions, state: StateFolder, folders: Mapping[str, Path]) -> Path:
     """Write the files of a laptop with one robot, and return the storage file."""
-    state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    template, config = state.path / "record_strategy.yaml", state.path / "record_storage.yaml"
-    write_private(template, msgspec.yaml.encode(strategy_document(options)))
-    dataset = options.dataset
-    folders = {dataset.repo_id: str(Path(dataset.root).expanduser().absolute())} if dataset.root else {}
+    template, config = state.path / "record_strategy.yaml", state.path / OWN_STORAGE
+    name_by_folder = {str(folder): name for name, folder in folders.items()}  # two names cannot share one: the last one has it
     document = {
         "sources": [OWN_SOURCE],
-        "datasets": {"folders": folders},
+        "datasets": {"folders": {name: folder for folder, name in name_by_folder.items()}},
         "conversion": {"config_template": str(template)},
         "redis": {"max_workers": 1},
     }
-    write_private(config, msgspec.yaml.encode(document))
+    try:
+        state.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(template, msgspec.yaml.encode(strategy_document(options)))
+        write_private(config, msgspec.yaml.encode(document))
+    except OSError as error:
+        raise Refused(f"{state.path} cannot be the state folder: {error}; choose another with --state") from error
     return config
 
 
 def _check_folder(options: RecordOptions, loaded: Loaded) -> None:
-    """Refuse another folder than the one in which running servers would put the dataset."""
-    if options.dataset.root is None:
-        return
-    wanted = Path(options.dataset.root).expanduser().absolute()
+    """Refuse another folder than the one in which running servers would put the dataset, and one that cannot be written."""
     place = loaded.places().dataset(options.dataset.repo_id)
-    if Path(parse_uri(place.uri).root) != wanted:
+    if options.dataset.root is not None and Path(parse_uri(place.uri).root) != Path(options.dataset.root).expanduser().absolute():
         raise Rejected(f"--dataset.root={options.dataset.root}: the servers that run here put {options.dataset.repo_id} into {place.uri}")
+    if parse_uri(place.uri).scheme == "file":
+        check_writable(Path(parse_uri(place.uri).root))
 
 
 class Outcomes:
@@ -251,13 +302,15 @@ class Outcomes:
     Args:
         recording: whose episodes.
         terminal: where it is told.
+        earlier: source and name of the episodes that were recorded here before; one of them that fails is told as well.
     """
 
-    def __init__(self, recording: Recording, terminal: Terminal) -> None:
+    def __init__(self, recording: Recording, terminal: Terminal, *, earlier: frozenset[tuple[str, str]] = frozenset()) -> None:
         self.failed: dict[str, None] = {}
         self.arrived: dict[str, None] = {}
         self._recording = recording
         self._terminal = terminal
+        self._earlier = earlier
 
     def take(self, incoming: Incoming) -> None:
         """Look at an event."""
@@ -270,41 +323,44 @@ class Outcomes:
             self._terminal.tell(f"an event on the bus cannot be read: {error}")
 
     def _take_uploaded(self, uploaded: EpisodeUploaded) -> None:
-        if uploaded.episode_id in self._recording.kept:
+        if self._is_ours(uploaded.source, uploaded.episode_id):
             self.failed.pop(uploaded.episode_id, None)
+        if uploaded.episode_id in self._recording.kept:
             self.arrived[uploaded.episode_id] = None
             index = "" if uploaded.episode_index is None else f" as episode {uploaded.episode_index}"
             delay_s = time.time() - uploaded.timestamp
             self._terminal.tell(f"{uploaded.episode_id} is in the dataset{index} ({uploaded.frames} frames), {delay_s:.1f} s after its end")
 
     def _take_failed(self, failed: EpisodeFailed) -> None:
-        if failed.episode_id in self._recording.kept:
+        if self._is_ours(failed.source, failed.episode_id):
             self.failed[failed.episode_id] = None
             self._terminal.say(f"{failed.episode_id} failed in the {failed.stage}: {failed.error}")
+
+    def _is_ours(self, source: str, episode_id: str) -> bool:
+        return episode_id in self._recording.kept or (source, episode_id) in self._earlier
 
 
 @contextmanager
 def _wished(wishes: Wishes) -> Iterator[None]:
     """Inside the block, let the first Ctrl-C end the recording, the second one the waiting, and the third the process.
 
-    A connection that breaks (SIGHUP) must not leave a robot under torque: it ends recording and waiting in good order.
+    A connection that breaks (SIGHUP) must not leave a robot under torque: it ends recording and waiting in good order, and
+    whoever asks for the end after that does not know it yet, so does not insist.
     """
-    loop = asyncio.get_running_loop()
+    is_asked = False
 
-    def on_interrupt() -> None:
-        if wishes.leaving.is_set():
-            os._exit(_EXIT_INTERRUPTED)
+    def on_interrupt(_: signal.Signals) -> None:
+        nonlocal is_asked
+        if is_asked and wishes.leaving.is_set():
+            leave_at_once()
+        is_asked = True
         (wishes.leaving if wishes.stopping.is_set() else wishes.stopping).set()
 
-    def on_hang_up() -> None:
+    def on_hang_up(_: signal.Signals) -> None:
+        nonlocal is_asked
+        is_asked = False
         wishes.stopping.set()
         wishes.leaving.set()
 
-    handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_interrupt, signal.SIGHUP: on_hang_up}
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
+    with handled_signals({**dict.fromkeys(ASKING, on_interrupt), signal.SIGHUP: on_hang_up}):
         yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)

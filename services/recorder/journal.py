@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -19,7 +19,12 @@ JOURNAL_FILE = "recorded.jsonl"
 
 
 class RecordedEpisode(msgspec.Struct, frozen=True, kw_only=True):
-    """One line: an episode that was saved for a dataset; ``saved_at`` in seconds since the epoch."""
+    """One line: an episode that was saved for a dataset.
+
+    Attributes:
+        saved_at: seconds since the epoch.
+        dataset_uri: where the dataset lay then; None: an older recorder did not note it.
+    """
 
     episode_id: Name
     source: Name
@@ -27,6 +32,7 @@ class RecordedEpisode(msgspec.Struct, frozen=True, kw_only=True):
     task: str | None
     saved_at: float
     num_frames: int
+    dataset_uri: str | None = None
 
 
 class Journal:
@@ -50,6 +56,16 @@ class Journal:
             lines = path.read_bytes().splitlines() if path.exists() else []
         found = (_decoded(line) for line in lines)
         return list({(line.source, line.episode_id): line for line in found if line is not None}.values())
+
+    def datasets(self) -> list[str]:
+        """Return the names of the datasets that something was noted for.
+
+        Raises:
+            Refused, StoreUnavailable: see ``shared.store_file.translated``.
+        """
+        folder = self._folder / "datasets"
+        with translated(str(folder)):
+            return sorted(unquote(path.name) for path in folder.iterdir()) if folder.is_dir() else []
 
     def note(self, episode: RecordedEpisode) -> None:
         """Add an episode unless it is there; the line is on the disk when this returns.

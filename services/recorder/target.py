@@ -16,15 +16,23 @@ import msgspec
 from services.recorder.journal import RecordedEpisode
 from services.recorder.options import RecordOptions
 from services.recorder.recipe import expected_info, video_codec
-from shared.errors import BadConfig, BadDataset, LedgerUnavailable, StoreUnavailable
+from shared.errors import BadConfig, BadDataset, LedgerUnavailable, Refused, StoreUnavailable
 from shared.ledger import MARKER_LIFE_S, Ledger
 from shared.lerobot.addition import check_compatible
 from shared.lerobot.info import Info, decoded_info, encoded_info
 from shared.lerobot.state import DatasetState, dataset_state
 from shared.places import Place
 from shared.store import StorePool
+from shared.store_uri import StoreUri, parse_uri
 
 _KNOWN_FOLDER = "known"
+
+
+class Stranded(msgspec.Struct, frozen=True, kw_only=True):
+    """Episodes recorded here for the same dataset when it lay in another place, and not in it yet."""
+
+    uri: str
+    num_pending: int
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,12 +43,14 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         info: its info.json; None if it has no episode yet.
         num_pending: episodes recorded on this host that are not in it yet.
         is_remembered: the store could not be asked, this is what was seen last.
+        stranded: what is on its way to another place than this one.
     """
 
     uri: str
     info: Info | None
     num_pending: int = 0
     is_remembered: bool = False
+    stranded: tuple[Stranded, ...] = ()
 
     @property
     def num_committed(self) -> int:
@@ -83,17 +93,51 @@ async def find_target(
         Refused, BadConfig: the store may not be read.
     """
     known_path = folder / _KNOWN_FOLDER / f"{repo_id}.json"
+    recorded_for = {uri: [each for each in recorded if (each.dataset_uri or place.uri) == uri] for uri in _uris(recorded, place)}
+    stranded = tuple(
+        [
+            Stranded(uri=uri, num_pending=num_pending)
+            for uri, episodes in recorded_for.items()
+            if uri != place.uri and (num_pending := await _num_stranded(uri, episodes, stores=stores, ledger=ledger))
+        ]
+    )
     try:
-        store = await stores.at(place.root)
-        missing = _not_in(recorded, await dataset_state(store, place.prefix))
-        open_episodes = [episode for episode in missing if not await _is_settled(ledger, episode, now_s=time.time())]
-        # Once more: what was committed in between is in the dataset now.
-        state = await dataset_state(store, place.prefix)
+        info, num_pending = await _found(place, recorded_for[place.uri], stores=stores, ledger=ledger)
     except StoreUnavailable:
         known = _remembered(known_path)
-        return Target(uri=place.uri, info=known, num_pending=_num_after(known, recorded), is_remembered=True)
-    _remember(known_path, state)
-    return Target(uri=place.uri, info=state.info if state else None, num_pending=len(_not_in(open_episodes, state)))
+        num_pending = _num_after(known, recorded_for[place.uri])
+        return Target(uri=place.uri, info=known, num_pending=num_pending, is_remembered=True, stranded=stranded)
+    _remember(known_path, info)
+    return Target(uri=place.uri, info=info, num_pending=num_pending, stranded=stranded)
+
+
+def _uris(recorded: Sequence[RecordedEpisode], place: Place) -> list[str]:
+    return list(dict.fromkeys([place.uri, *(each.dataset_uri for each in recorded if each.dataset_uri)]))
+
+
+async def _found(place: Place, recorded: Sequence[RecordedEpisode], *, stores: StorePool, ledger: Ledger) -> tuple[Info | None, int]:
+    """Return a dataset's info.json and how many of the recorded episodes are on their way to it."""
+    store = await stores.at(place.root)
+    missing = _not_in(recorded, await dataset_state(store, place.prefix))
+    open_episodes = [episode for episode in missing if not await _is_settled(ledger, episode, now_s=time.time())]
+    # Once more: what was committed in between is in the dataset now.
+    state = await dataset_state(store, place.prefix)
+    return (state.info if state else None), len(_not_in(open_episodes, state))
+
+
+async def _num_stranded(uri: str, recorded: Sequence[RecordedEpisode], *, stores: StorePool, ledger: Ledger) -> int:
+    """Return how many episodes are on their way to another place; where that cannot be read, only the ledger is asked."""
+    try:
+        _, num_pending = await _found(place_of(uri), recorded, stores=stores, ledger=ledger)
+    except (StoreUnavailable, BadDataset, Refused):
+        return len([episode for episode in recorded if not await _is_settled(ledger, episode, now_s=time.time())])
+    return num_pending
+
+
+def place_of(uri: str) -> Place:
+    """Return a dataset's place from its address as it was noted."""
+    parsed = parse_uri(uri)
+    return Place(str(StoreUri(parsed.scheme, parsed.root)), parsed.prefix)
 
 
 def check_target(options: RecordOptions, target: Target, *, codec: str, is_either: bool = False) -> None:
@@ -106,10 +150,12 @@ def check_target(options: RecordOptions, target: Target, *, codec: str, is_eithe
         is_either: begin the dataset or go on with it, whatever it takes.
 
     Raises:
-        BadConfig: it is there and nobody said resume, or the other way round.
+        BadConfig: it is there and nobody said resume, or the other way round; or what was recorded for it goes elsewhere.
         BadDataset: fps, robot type or features differ; both sides are named.
     """
     dataset = options.dataset
+    for stranded in target.stranded:
+        raise BadConfig(f"--dataset.repo_id={dataset.repo_id}", "", stranded_sentence(stranded, wanted=target.uri))
     if target.num_there and not dataset.resume and not is_either:
         raise BadConfig(
             f"--dataset.repo_id={dataset.repo_id}",
@@ -125,6 +171,15 @@ def check_target(options: RecordOptions, target: Target, *, codec: str, is_eithe
         )
     if target.info:
         check_compatible(target.info, expected_info(options, codec=codec))
+
+
+def stranded_sentence(stranded: Stranded, *, wanted: str) -> str:
+    """Return why nothing can be recorded for a place while episodes are on their way to another, and what to do."""
+    return (
+        f"{stranded.num_pending} episodes recorded here for it are still on their way to {stranded.uri}, and this recording would go to "
+        f"{wanted}: record there once more with --dataset.resume=true and --dataset.root (or HF_LEROBOT_HOME) as it was, "
+        "which brings them in, or choose another name"
+    )
 
 
 def _not_in(episodes: Sequence[RecordedEpisode], state: DatasetState | None) -> list[RecordedEpisode]:
@@ -147,12 +202,12 @@ def _num_after(known: Info | None, recorded: Sequence[RecordedEpisode]) -> int:
     return max(0, len(recorded) - (known.total_episodes if known else 0))
 
 
-def _remember(path: Path, state: DatasetState | None) -> None:
-    if state is None:
+def _remember(path: Path, info: Info | None) -> None:
+    if info is None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded_info(state.info))
+    path.write_bytes(encoded_info(info))
 
 
 def _remembered(path: Path) -> Info | None:

@@ -98,6 +98,7 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
         number: its place in the order of recording.
         num_frames: of the camera that gives the timeline.
         saved_at: seconds since the epoch at which it was saved.
+        dataset_uri: where its dataset lies; None: it is for none, or an older recorder saved it.
     """
 
     event: EpisodeReady
@@ -105,6 +106,7 @@ class Parcel(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     num_frames: int
     saved_at: float
+    dataset_uri: str | None = None
 
     @property
     def message_id(self) -> str:

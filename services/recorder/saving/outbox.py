@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -49,13 +49,15 @@ class Outbox:
 
     Args:
         folder: made if missing.
+        dataset_uri: where a growing dataset lies, by its name; noted with its episodes.
 
     Raises:
         DiskFull, Refused, StoreUnavailable: see ``shared.store_file.translated``.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, dataset_uri: Callable[[str], str | None] | None = None) -> None:
         self.folder = folder
+        self._dataset_uri = dataset_uri
         self.recording, self.outbox = folder / "recording", folder / "outbox"
         self.journal = Journal(folder)
         with translated(str(folder)):
@@ -170,7 +172,14 @@ class Outbox:
             "nonce": nonce
         }
         num_bytes = write_joints(folder / "raw" / "joints", finished.arms, {**finished.metadata, **own})
-        parcel = Parcel(event=event, nonce=nonce, number=self._next_number, num_frames=finished.num_frames, saved_at=time.time())
+        parcel = Parcel(
+            event=event,
+            nonce=nonce,
+            number=self._next_number,
+            num_frames=finished.num_frames,
+            saved_at=time.time(),
+            dataset_uri=self._dataset_uri(event.dataset) if self._dataset_uri and event.dataset is not None else None,
+        )
         return parcel, num_bytes + (folder / EVENT_FILE).write_bytes(msgspec.json.encode(parcel))
 
 
@@ -186,6 +195,7 @@ def recorded_of(parcel: Parcel) -> RecordedEpisode | None:
         task=event.task,
         saved_at=parcel.saved_at,
         num_frames=parcel.num_frames,
+        dataset_uri=parcel.dataset_uri,
     )
 
 
@@ -204,6 +214,20 @@ def recorded_episodes(folder: Path, dataset: str) -> list[RecordedEpisode]:
     in_outbox = [recorded for parcel in waiting if (recorded := recorded_of(parcel)) is not None and recorded.dataset == dataset]
     found = {(each.source, each.episode_id): each for each in (*Journal(folder).episodes(dataset), *in_outbox)}
     return [each for each in found.values() if each.episode_id not in held_back]
+
+
+def noted_episodes(folder: Path) -> list[RecordedEpisode]:
+    """Return every episode that was saved for any dataset, those that are held back among them.
+
+    Args:
+        folder: the recorder's; it need not exist.
+
+    Raises:
+        Refused, StoreUnavailable: see ``shared.store_file.translated``.
+    """
+    journal = Journal(folder)
+    delivered = [episode for dataset in journal.datasets() for episode in journal.episodes(dataset)]
+    return [*delivered, *(recorded for parcel in _parcels(folder / "outbox") if (recorded := recorded_of(parcel)) is not None)]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from services.recorder.saving.outbox import Outbox
 from services.recorder.saving.strays import Strays
 from shared import logs
 from shared.entry import Loaded
-from shared.errors import EpisodeflowError, Rejected, Retryable
+from shared.errors import BadConfig, EpisodeflowError, Rejected, Retryable
 from shared.events import EpisodeReady
 from shared.store import Patience, StorePool
 
@@ -136,8 +136,16 @@ async def serve(loaded: Loaded, folder: Path, *, source: str, is_first: bool, de
         except BrokenPipeError:
             _log.info("saver.orphaned")  # the work in hand goes on, nobody needs to hear of it
 
-    raw_place(loaded.places(), EpisodeReady(episode_id="check", source=source))
-    outbox = Outbox(folder)
+    places = loaded.places()
+
+    def dataset_uri(name: str) -> str | None:
+        try:
+            return places.dataset(name).uri
+        except BadConfig:
+            return None  # nowhere: no reason to lose an episode
+
+    raw_place(places, EpisodeReady(episode_id="check", source=source))
+    outbox = Outbox(folder, dataset_uri=dataset_uri)
     try:
         for removed in outbox.sweep() if is_first else []:
             tell(removed)
