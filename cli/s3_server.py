@@ -122,6 +122,8 @@ class S3Server:
             *(str(binary_path()), "mini", f"-dir={self._folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
             *(f"-s3.port={s3}", f"-master.port={master}", f"-filer.port={filer}", f"-volume.port={volume}", f"-admin.port={admin}"),
             *("-webdav=false", "-admin.ui=false", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+            # Every bucket takes a volume at least, and the free disk is divided into volumes of this size.
+            "-master.volumeSizeLimitMB=64",
         ]
 
     async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
