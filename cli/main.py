@@ -65,9 +65,9 @@ def commands() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run a command; an error of the product is one sentence on stderr and exit status 1."""
+    """Run a command; an error of the product is one sentence on stderr and exit status 1; what it brings about comes after it."""
     try:
         return commands.main(args=arguments, prog_name="episodeflow", standalone_mode=True)
     except EpisodeflowError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), err=True)
         sys.exit(1)

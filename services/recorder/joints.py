@@ -42,7 +42,7 @@ NUM_RESERVED = 1 << 19
 
 
 class ArmTrack:
-    """Samples of one arm while they come.
+    """Samples of one arm while they come; ``first_us`` and ``last_us`` say when, once there are any.
 
     Args:
         joint_names: J names.
@@ -55,12 +55,11 @@ class ArmTrack:
         self.num_samples = 0
         self._times_us = np.empty(num_reserved, dtype=np.int64)
         self._values = np.empty((num_reserved, len(self.joint_names)), dtype=np.float64)
-        self._first_us = self._last_us = 0
+        self.first_us = self.last_us = 0
 
-    @property
-    def rate_hz(self) -> float:
-        """Samples per second between the first and the last; 0 with fewer than two."""
-        return (self.num_samples - 1) * 1e6 / (self._last_us - self._first_us) if self.num_samples > 1 else 0.0
+    def rate_hz(self, *, span_us: int) -> float:
+        """Return samples per second of an episode that lasted so long, above 0; 0 with fewer than two samples."""
+        return (self.num_samples - 1) * 1e6 / span_us if self.num_samples > 1 else 0.0
 
     def add(self, time_us: int, values: Sequence[float]) -> None:
         """Keep a sample; one within the microsecond of the last gets the next microsecond.
@@ -72,13 +71,13 @@ class ArmTrack:
             raise ValueError(f"{len(values)} values for {len(self.joint_names)} joints")
         index = self.num_samples
         if index:
-            time_us = max(time_us, self._last_us + 1)
-            self.longest_gap_us = max(self.longest_gap_us, time_us - self._last_us)
+            time_us = max(time_us, self.last_us + 1)
+            self.longest_gap_us = max(self.longest_gap_us, time_us - self.last_us)
         else:
-            self._first_us = time_us
+            self.first_us = time_us
         if index == len(self._times_us):
             self._reserve_more()
-        self._times_us[index] = self._last_us = time_us
+        self._times_us[index] = self.last_us = time_us
         self._values[index] = values
         self.num_samples = index + 1
 

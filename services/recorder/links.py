@@ -98,7 +98,7 @@ class ArmLink:
         if is_gone:
             raise error
         if silent_s >= self._patience.silence_s:
-            raise RobotUnreachable(f"{error} (silent for {silent_s:.1f} s, the arms are let go)") from error
+            raise RobotUnreachable(f"{error} (silent for {silent_s:.1f} s: the recording ends)") from error
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

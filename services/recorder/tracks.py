@@ -12,6 +12,9 @@ from services.recorder.joints import ArmTrack, JointRecording
 from services.recorder.links import ArmLink, Side, Step
 from services.recorder.timing import NS_PER_S, LoopReport, Tick, TickCounts
 
+_NUM_UNSAMPLED = 2
+"""Of n ticks, n - 1 periods lie between samples, and the last tick may have none yet."""
+
 
 class EpisodeTracks:
     """What is kept while an episode is recorded.
@@ -38,12 +41,20 @@ class EpisodeTracks:
         if step.sent is not None:
             self._tracks[side.leader.name].add(clock.at_us(step.sent.time_s), step.sent.values)
 
+    @property
+    def _span_us(self) -> int:
+        """How long the episode has lasted: an arm that was silent at its end has not answered until then."""
+        tracks = [track for track in self._tracks.values() if track.num_samples]
+        sampled_us = max((track.last_us for track in tracks), default=0) - min((track.first_us for track in tracks), default=0)
+        num_periods = self.ticks.num_ticks + self.ticks.num_missed - _NUM_UNSAMPLED
+        return max(sampled_us, round(num_periods * 1e6 / self._rate_hz))
+
     def recording(self) -> JointRecording:
         """Return what was kept, without copying it."""
-        tracks = self._tracks
+        tracks, span_us = self._tracks, self._span_us
         report = LoopReport(
             wanted_rate_hz=self._rate_hz,
-            measured_rate_hz=min(track.rate_hz for track in tracks.values()),
+            measured_rate_hz=min(track.rate_hz(span_us=span_us) for track in tracks.values()),
             num_ticks=self.ticks.num_ticks,
             num_missed=self.ticks.num_missed,
             num_late_2_periods=self.ticks.num_late_2_periods,

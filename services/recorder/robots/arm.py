@@ -17,6 +17,7 @@ import msgspec
 from services.recorder.robots import registers
 from services.recorder.robots.calibration import calibration_folder, read_calibration
 from services.recorder.robots.errors import RobotRefused, RobotUnreachable
+from services.recorder.robots.held import held, let_go
 from services.recorder.robots.models import GRIPPER, JOINTS, ArmPlan
 from services.recorder.robots.normalisation import Calibration, Unit, normalised, unnormalised
 from services.recorder.robots.servo_bus import BusCounts, BusSettings, ServoBus
@@ -58,6 +59,16 @@ class Arm:
     def counts(self) -> BusCounts:
         """What happened on its bus."""
         return self.bus.counts
+
+    @property
+    def is_to_be_released(self) -> bool:
+        """Whether something was written to it since it was let go, and nobody wants to keep its torque."""
+        return self.is_touched and not self.plan.is_torque_kept
+
+    @property
+    def is_under_our_torque(self) -> bool:
+        """Whether it may hold its position because we told it to."""
+        return self.is_to_be_released and self.plan.is_follower
 
     @property
     def is_limited(self) -> bool:
@@ -103,7 +114,8 @@ class Arm:
         if different:
             raise RobotRefused(
                 f"{self.bus.port}: {', '.join(different)}: the servos hold another calibration than the file of "
-                f"{self.plan.id or 'this arm'}: run `{self.plan.calibrate_command}` and choose which of them holds"
+                f"{self.plan.id or 'this arm'}: two ports may be swapped, so look first whether this is the {self.plan.label}; "
+                f"if it is, run `{self.plan.calibrate_command}` and choose which of them holds"
             )
 
     async def configure(self) -> None:
@@ -143,8 +155,9 @@ class Arm:
                 if not self.bus.is_open:
                     raise
         if silent:
+            who = "all servos" if len(silent) == len(SERVO_IDS) else self.bus.named(silent)
             raise RobotUnreachable(
-                f"{self.bus.port}: {self.bus.named(silent)} did not confirm that the torque is off: "
+                f"{self.bus.port}: the {self.plan.label}: {who} did not confirm that the torque is off: "
                 "switch the arm's power off before touching it"
             )
 
@@ -189,6 +202,7 @@ class Arm:
             present = await self.positions() if present is None else present
             goals = clipped(goals, present, self._max_steps)
         raw = map(unnormalised, goals, self._joints, self._units)
+        self.is_touched = True
         await self.bus.sync_write(dict(zip(SERVO_IDS, raw, strict=True)), registers.GOAL_POSITION)
         return tuple(goals)
 
@@ -259,23 +273,23 @@ async def opened_arm(plan: ArmPlan, *, calibration: Calibration | None = None, s
     names = {servo_id: f"{plan.prefix}{joint}" for joint, servo_id in JOINTS.items()}
     bus = await ServoBus.open(plan.port, joints=names, settings=settings)
     arm = Arm(plan=plan, calibration=calibration, bus=bus)
-    try:
-        yield arm
-    except BaseException as error:
+    with held(arm):
         try:
+            yield arm
+        except BaseException as error:
+            try:
+                await _to_the_end(_left(arm))
+            except RobotUnreachable as silence:
+                error.add_note(str(silence))  # the first error is the one to act on
+            raise
+        else:
             await _to_the_end(_left(arm))
-        except RobotUnreachable as silence:
-            error.add_note(str(silence))  # the first error is the one to act on
-        raise
-    else:
-        await _to_the_end(_left(arm))
 
 
 async def _left(arm: Arm) -> None:
-    """End the torque, if anything was written to the arm, and close its port."""
+    """Let this arm go and all others with it: nobody drives a part of a robot; then close its port."""
     try:
-        if arm.is_touched and arm.bus.is_open and not arm.plan.is_torque_kept:
-            await arm.release()
+        await let_go()
     finally:
         await arm.bus.close()
 

@@ -74,6 +74,11 @@ class ArmPlan(msgspec.Struct, frozen=True, kw_only=True):
         return self.type.endswith("_follower")
 
     @property
+    def label(self) -> str:
+        """What a person calls it: ``left follower``."""
+        return f"{self.prefix.removesuffix('_')} {'follower' if self.is_follower else 'leader'}".strip()
+
+    @property
     def joint_names(self) -> tuple[str, ...]:
         """The joints' names in a dataset, with prefix and without ``.pos``."""
         return tuple(f"{self.prefix}{joint}" for joint in JOINTS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -201,6 +202,15 @@ class ServoBus:
             RobotUnreachable: the port is gone.
         """
         await self._answered(partial(transactions.sync_write, values, register), num_retries=0)
+
+    def send_unheard(self, data: bytes) -> None:
+        """Write bytes at once, whatever is being asked; nobody learns whether they arrive. Never raises.
+
+        The port's own way would wait for a full buffer.
+        """
+        if self.is_open:
+            with suppress(OSError):
+                os.write(self._transport.serial.fileno(), data)
 
     async def close(self) -> None:
         """Close the port; waits until it is."""

@@ -36,13 +36,15 @@ def test_times_always_increase(times_us: list[int]) -> None:
     assert (np.diff(track.recording().times_us) > 0).all()
 
 
-def test_the_rate_lies_between_first_and_last_sample() -> None:
+def test_the_rate_is_that_of_the_whole_episode() -> None:
     track = ArmTrack(NAMES)
-    assert track.rate_hz == 0.0
+    assert track.rate_hz(span_us=1000) == 0.0
     for index in range(11):
         track.add(1_000_000 + 5000 * index, (1.0, 2.0))
 
-    assert track.rate_hz == 200.0
+    assert track.rate_hz(span_us=50_000) == 200.0
+    assert track.rate_hz(span_us=100_000) == 100.0
+    assert (track.first_us, track.last_us) == (1_000_000, 1_050_000)
     assert track.num_samples == 11
 
 

@@ -76,7 +76,7 @@ async def test_a_silence_beyond_patience_raises_after_it_was_told(tmp_path: Path
     async with arms(tmp_path) as (simulated, follower, _):
         simulated.terminals["left_follower"].line.faults = Faults(silence=0.0)
         link = ArmLink(follower, name="left_slave", patience=STRICT, on_problem=problems.append)
-        with pytest.raises(RobotUnreachable, match="the arms are let go"):
+        with pytest.raises(RobotUnreachable, match="the recording ends"):
             await link.sample()
 
     assert len(problems) == 1

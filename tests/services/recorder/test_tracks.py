@@ -51,6 +51,28 @@ def test_the_rate_of_an_episode_is_that_of_its_slowest_arm() -> None:
     assert np.isclose(tracks.recording().report.measured_rate_hz, 100.0)
 
 
+def test_an_arm_that_is_silent_until_the_end_has_a_lower_rate() -> None:
+    one = side()
+    tracks = EpisodeTracks([one], rate_hz=200)
+    for index in range(201):
+        sample = Sample((0.0, 0.0), index / 200)
+        tracks.add(one, Step(measured=sample, sent=sample if index <= 50 else None), clock=CLOCK)
+
+    assert np.isclose(tracks.recording().report.measured_rate_hz, 50.0)
+
+
+def test_ticks_go_on_when_all_arms_are_silent() -> None:
+    one = side()
+    tracks = EpisodeTracks([one], rate_hz=200)
+    for index in range(402):
+        tracks.ticks.add(Tick(index=index, begun_ns=index * NS_PER_S // 200, late_ns=0))
+        if index <= 100:
+            sample = Sample((0.0, 0.0), index / 200)
+            tracks.add(one, Step(measured=sample, sent=sample), clock=CLOCK)
+
+    assert np.isclose(tracks.recording().report.measured_rate_hz, 50.0)
+
+
 def test_the_last_second_counts_samples_of_the_slowest_arm_and_late_ticks() -> None:
     quick, slow = link("slave"), link("master")
     second = LastSecond([quick, slow], period_ns=NS_PER_S // 10)

@@ -183,7 +183,7 @@ async def test_a_servo_that_cannot_confirm_is_named_and_the_others_are_free(tmp_
             arm.is_touched = True
             robot.terminals[PORT].line.faults = Faults(missing=2)
 
-    with pytest.raises(RobotUnreachable, match=r"servo 2 \(left_shoulder_lift\) did not confirm that the torque is off"):
+    with pytest.raises(RobotUnreachable, match=r"the left follower: servo 2 \(left_shoulder_lift\) did not confirm that the torque is off"):
         await session()
 
     assert [robot.servo(PORT, joint).get(registers.TORQUE_ENABLE) for joint in JOINTS] == [0, 1, 0, 0, 0, 0]
@@ -252,7 +252,8 @@ async def test_servos_with_another_calibration_are_refused_before_anything_is_wr
     servo.set(registers.HOMING_OFFSET, 12)
     message = await refused(plan(robot), places(tmp_path), PATIENT)
 
-    assert f"wrist_flex: the servos hold another calibration than the file of sim_left: run `{plan(robot).calibrate_command}`" in message
+    assert "wrist_flex: the servos hold another calibration than the file of sim_left: two ports may be swapped" in message
+    assert f"if it is, run `{plan(robot).calibrate_command}`" in message
     assert servo.get(registers.LOCK) == 1
 
 

@@ -81,7 +81,10 @@ async def test_an_unplugged_arm_ends_the_session_and_the_other_is_free(tmp_path:
             robot.terminals["left_follower"].close()
             await own.positions()
 
-    with pytest.raises(RobotUnreachable, match="the port is gone"):
+    with pytest.raises(RobotUnreachable, match="the port is gone") as raised:
         await session()
+
+    told = "the left follower may still hold its position, its port is gone: switch the arm's power off before touching it"
+    assert [note.partition(": ")[2] for note in raised.value.__notes__] == [told]
 
     assert {robot.servo("right_follower", joint).get(registers.TORQUE_ENABLE) for joint in JOINTS} == {0}
