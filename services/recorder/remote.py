@@ -14,6 +14,7 @@ import msgspec
 from services.recorder.recording import Recording
 from services.recorder.session import Key, Phase
 from services.recorder.wording import RecorderStatus
+from shared.episode import task_problem
 from shared.errors import EpisodeflowError, Refused
 from shared.permissions import RECORDER_SUBJECT
 from shared.registration import Endpoint
@@ -67,7 +68,10 @@ async def _start(recording: Recording, body: bytes) -> None:
     _expect(status, "waiting")
     if status.episode > status.num_episodes:
         raise Refused(f"{status.num_episodes} of {status.num_episodes} episodes are there: raise --dataset.num_episodes to record more")
-    if wanted.task:
+    if wanted.task is not None:
+        problem = task_problem(wanted.task) if wanted.task.strip() else "has no words, expected an instruction"
+        if problem:
+            raise Refused(f"task {problem}")
         recording.set_task(wanted.task)
     await recording.ask(Key.NEXT, expected=Phase.RESETTING)
 

@@ -173,6 +173,15 @@ async def test_a_request_that_is_no_json_is_answered_with_a_sentence(tmp_path: P
         assert answer["phase"] == "waiting"
 
 
+@pytest.mark.parametrize("task", ["   ", "x" * 5000])
+async def test_a_task_that_the_converter_would_refuse_is_refused_at_once(tmp_path: Path, task: str) -> None:
+    async with opened_lab(tmp_path) as lab, serving(lab):
+        answer = await ask(lab, "start", msgspec.json.encode({"task": task}))
+
+        assert answer["error"].startswith("task ")
+        assert answer["phase"] == "waiting"
+
+
 async def test_no_more_episodes_are_started_than_the_dataset_shall_have(tmp_path: Path) -> None:
     async with opened_lab(tmp_path) as lab, serving(lab, dataset__num_episodes="1"):
         await ask(lab, "start")
