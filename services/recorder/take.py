@@ -196,11 +196,19 @@ def doubts(options: RecordOptions, joints: JointRecording, cameras: Mapping[str,
     rate_hz, wanted_hz = joints.report.measured_rate_hz, joints.report.wanted_rate_hz
     if rate_hz < _LEAST_SHARE * wanted_hz:
         yield f"the arms were sampled {rate_hz:.0f} times a second, expected {wanted_hz:.0f}: is the host busy, or a cable loose?"
-    if joints.report.longest_gap_ms > _LONGEST_GAP_MS:
+    gap_ms = max(joints.report.longest_gap_ms, _silence_ms(joints))
+    if gap_ms > _LONGEST_GAP_MS:
         yield (
-            f"an arm did not answer for {joints.report.longest_gap_ms:.0f} ms, at most {_LONGEST_GAP_MS:.0f} expected: "
-            "its last position is repeated there; is a cable loose?"
+            f"an arm did not answer for {gap_ms:.0f} ms, at most {_LONGEST_GAP_MS:.0f} expected: "
+            "rows repeat its last position, or end there; is a cable loose?"
         )
+
+
+def _silence_ms(joints: JointRecording) -> float:
+    """Return how much later than the others an arm began, or how much sooner it ended."""
+    times_us = [arm.times_us for arm in joints.arms.values() if len(arm.times_us)]
+    firsts, lasts = [int(times[0]) for times in times_us], [int(times[-1]) for times in times_us]
+    return max(max(firsts) - min(firsts), max(lasts) - min(lasts)) / 1000 if times_us else 0.0
 
 
 def metadata(options: RecordOptions, take: Take) -> dict[str, Any]:

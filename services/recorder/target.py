@@ -16,7 +16,7 @@ import msgspec
 from services.recorder.journal import RecordedEpisode
 from services.recorder.options import RecordOptions
 from services.recorder.recipe import expected_info, video_codec
-from shared.errors import BadConfig, BadDataset, LedgerUnavailable, Refused, StoreUnavailable
+from shared.errors import BadConfig, BadDataset, LedgerUnavailable, Rejected, StoreUnavailable
 from shared.ledger import MARKER_LIFE_S, Ledger
 from shared.lerobot.addition import check_compatible
 from shared.lerobot.info import Info, decoded_info, encoded_info
@@ -129,7 +129,7 @@ async def _num_stranded(uri: str, recorded: Sequence[RecordedEpisode], *, stores
     """Return how many episodes are on their way to another place; where that cannot be read, only the ledger is asked."""
     try:
         _, num_pending = await _found(place_of(uri), recorded, stores=stores, ledger=ledger)
-    except (StoreUnavailable, BadDataset, Refused):
+    except (StoreUnavailable, Rejected):
         return len([episode for episode in recorded if not await _is_settled(ledger, episode, now_s=time.time())])
     return num_pending
 

@@ -59,3 +59,21 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(Refused, match="lab%2Fstacking"):
         Journal(tmp_path / "datasets").note(line("a"))
+
+
+def test_the_names_of_the_datasets_come_back_as_they_are(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    nothing = journal.datasets()
+    for dataset in ("lab/stacking", "lab/a b"):
+        journal.note(line("a", dataset=dataset))
+
+    assert (nothing, journal.datasets()) == ([], ["lab/a b", "lab/stacking"])
+
+
+def test_a_line_of_an_older_recorder_says_no_place(tmp_path: Path) -> None:
+    path_in(tmp_path).parent.mkdir(parents=True)
+    path_in(tmp_path).write_text(
+        '{"episode_id": "a", "source": "lab", "dataset": "lab/stacking", "task": "Stack.", "saved_at": 1.0, "num_frames": 3}\n'
+    )
+
+    assert Journal(tmp_path).episodes("lab/stacking") == [line("a")]

@@ -56,12 +56,24 @@ def test_a_sound_episode_raises_no_doubt() -> None:
         (
             {"longest_gap_ms": 1003.4},
             {},
-            "an arm did not answer for 1003 ms, at most 100 expected: its last position is repeated there; is a cable loose?",
+            "an arm did not answer for 1003 ms, at most 100 expected: rows repeat its last position, or end there; is a cable loose?",
         ),
     ],
 )
 def test_what_is_doubtful_is_said(loop: dict[str, Any], camera: dict[str, Any], sentence: str) -> None:
     assert list(doubts(options(), joints(**loop), cameras(**camera))) == [sentence]
+
+
+@pytest.mark.parametrize("span", [slice(None, 50), slice(50, None)])
+def test_an_arm_that_ends_before_the_others_or_begins_after_them_is_doubtful(span: slice) -> None:
+    times_us = np.arange(100, dtype=np.int64) * 5000
+    arms = {
+        name: ArmRecording(joint_names=("a",), times_us=times, values=np.zeros((len(times), 1)))
+        for name, times in (("left_slave", times_us), ("right_slave", times_us[span]))
+    }
+    (doubt,) = doubts(options(), msgspec.structs.replace(joints(), arms=arms), cameras())
+
+    assert doubt.startswith("an arm did not answer for 250 ms, at most 100 expected")
 
 
 @pytest.mark.parametrize("robot_id", ["white", "my robot/№ 1", "---", "x" * 300])

@@ -6,17 +6,19 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.recorder.journal import RecordedEpisode
 from services.recorder.recipe import expected_info
-from services.recorder.target import Target, check_target, find_target
+from services.recorder.target import Stranded, Target, check_target, find_target
 from shared.config import BosConfig, RedisConfig
 from shared.errors import EpisodeflowError
 from shared.ledger import Ledger
 from shared.lerobot.commit import commit
 from shared.lerobot.info import Info, grown
 from shared.places import Place
+from shared.settings import Secret
 from shared.store import StorePool
 from shared.store_object import Patience
 from tests.services.recorder.arrangements import options
@@ -25,9 +27,9 @@ from tests.shared.lerobot.parts import make_part
 AWAY = RedisConfig(host="127.0.0.1", port=9)
 
 
-def recorded(name: str, source: str, *, age_s: float = 60.0) -> RecordedEpisode:
-    saved_at = time.time() - age_s
-    return RecordedEpisode(episode_id=name, source=source, dataset="lab/blocks", task="Stack.", saved_at=saved_at, num_frames=8)
+def recorded(name: str, source: str, *, age_s: float = 60.0, uri: str | None = None) -> RecordedEpisode:
+    fields = {"dataset": "lab/blocks", "task": "Stack.", "saved_at": time.time() - age_s, "num_frames": 8, "dataset_uri": uri}
+    return msgspec.convert({"episode_id": name, "source": source, **fields}, RecordedEpisode)
 
 
 def place(folder: Path) -> Place:
@@ -79,6 +81,34 @@ async def test_without_a_ledger_a_failed_episode_counts_as_on_its_way(tmp_path: 
     assert (target.info, target.num_pending) == (None, 1)
 
 
+async def test_what_is_on_its_way_to_another_place_is_counted_there_and_not_here(
+    tmp_path: Path, redis_config: RedisConfig, ledger: Ledger, source: str
+) -> None:
+    make_part(tmp_path / "part", source=source, episode_id="in")
+    commit(tmp_path / "part", tmp_path / "old")
+    await ledger.record(source, "bad", strategy="nearest", state="failed", token="x")
+    old, here = place(tmp_path / "old").uri, place(tmp_path / "dataset").uri
+    elsewhere = [recorded(name, source, uri=old) for name in ("in", "bad", "open")]
+
+    target = await found(tmp_path, *elsewhere, recorded("a", source, uri=here), recorded("older", source), redis=redis_config)
+    settled = await found(tmp_path, *elsewhere[:2], redis=redis_config)
+
+    assert target.stranded == (Stranded(uri=old, num_pending=1),)
+    assert (target.num_pending, settled.stranded) == (2, ())
+
+
+async def test_a_place_that_cannot_be_read_is_judged_by_the_ledger(
+    tmp_path: Path, redis_config: RedisConfig, ledger: Ledger, source: str
+) -> None:
+    await ledger.record(source, "done", strategy="nearest", state="completed", token="x")
+    episodes = [recorded(name, source, uri="s3://gone-bucket/datasets/lab/blocks") for name in ("done", "open")]
+    gone = BosConfig(endpoint="http://127.0.0.1:9", bucket="lab", access_key=Secret("a"), secret_key=Secret("b"))
+
+    target = await found(tmp_path, *episodes, redis=redis_config, bos=gone)
+
+    assert [each.num_pending for each in target.stranded] == [1]
+
+
 async def test_while_the_store_is_away_the_dataset_is_what_was_seen_last(tmp_path: Path, bos: BosConfig) -> None:
     make_part(tmp_path / "part", episode_id="one", source="robot")
     commit(tmp_path / "part", tmp_path / "dataset")
@@ -128,6 +158,11 @@ def test_a_service_begins_a_dataset_or_goes_on_with_it(num_pending: int) -> None
             {},
             target_of(existing()),
             "the dataset is there already (file:///d: 25 episodes, 7500 frames, 1 tasks): add --dataset.resume=true",
+        ),
+        (
+            {"dataset.resume": "true"},
+            Target(uri="file:///new", info=existing(), stranded=(Stranded(uri="file:///old", num_pending=2),)),
+            "2 episodes recorded here for it are still on their way to file:///old, and this recording would go to file:///new: record",
         ),
         ({}, target_of(None, num_pending=1), "0 episodes, 0 frames, 0 tasks; 1 more recorded here are on their way): add"),
         ({"dataset.resume": "true"}, target_of(None), "there is nothing to resume, file:///d has no dataset"),

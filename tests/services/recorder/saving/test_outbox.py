@@ -13,7 +13,7 @@ import pytest
 
 from services.recorder.saving.episode import FinishedEpisode
 from services.recorder.saving.news import Removed
-from services.recorder.saving.outbox import HELD_BACK_FILE, Outbox, held, recorded_episodes
+from services.recorder.saving.outbox import HELD_BACK_FILE, Outbox, held, noted_episodes, recorded_episodes
 from shared.errors import BadRaw, Refused
 from shared.events import EpisodeReady
 from tests.services.recorder.saving.labs import arms
@@ -115,6 +115,28 @@ def test_a_delivered_episode_leaves_its_line_and_one_without_a_dataset_none(outb
     [line] = recorded_episodes(tmp_path, "lab/stacking")
     assert (line.episode_id, line.source, line.task, line.num_frames) == ("e1", "lab", "Stack.", 2)
     assert list(outbox.outbox.iterdir()) == []
+
+
+def test_the_place_of_the_dataset_is_noted_with_each_episode(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, dataset_uri=lambda name: f"file:///data/{name}")
+    parcels = [outbox.save(record(outbox, name, dataset=dataset), name)[0] for name, dataset in (("e1", "lab/a"), ("e2", None))]
+    outbox.remove(parcels[0])
+    outbox.save(record(outbox, "e3", dataset="lab/b"), "e3")
+    outbox.close()
+
+    assert [parcel.dataset_uri for parcel in parcels] == ["file:///data/lab/a", None]
+    assert [each.dataset_uri for each in recorded_episodes(tmp_path, "lab/a")] == ["file:///data/lab/a"]
+    assert [(each.episode_id, each.dataset_uri) for each in noted_episodes(tmp_path)] == [
+        ("e1", "file:///data/lab/a"),
+        ("e3", "file:///data/lab/b"),
+    ]
+
+
+def test_what_is_held_back_is_noted_all_the_same(outbox: Outbox, tmp_path: Path) -> None:
+    parcel, _ = outbox.save(record(outbox, "e1"), "e1")
+    outbox.hold_back(parcel, "the store does not want it")
+
+    assert [each.episode_id for each in noted_episodes(tmp_path)] == ["e1"]
 
 
 def test_what_waits_counts_as_recorded_and_what_is_held_back_does_not(outbox: Outbox, tmp_path: Path) -> None:
