@@ -22,6 +22,7 @@ from services.recorder.control import ControlLoop, reachable_rate
 from services.recorder.options import notices
 from services.recorder.order import Order
 from services.recorder.recipe import chosen_codec, expected_strategy, overrun_s, strategy_overrides
+from services.recorder.robots.errors import TorqueUnconfirmed
 from services.recorder.robots.robot import connected_robot
 from services.recorder.room import check_room
 from services.recorder.saver import Saver, running_saver
@@ -96,9 +97,11 @@ class Recording:
                 return
             try:
                 await self._recorded(target, stopping)
-            except EpisodeflowError:
+            except EpisodeflowError as error:
                 if self._conductor is not None:
                     self._console.say("The recording ends early")
+                for warning in [str(error)] if isinstance(error, TorqueUnconfirmed) else getattr(error, "__notes__", ()):
+                    self._console.say(warning)  # whoever stands beside the arms must not wait until everything has gone out
                 raise
             finally:
                 await self._gone_out(leaving)

@@ -106,8 +106,9 @@ def test_arms_that_did_not_confirm_are_named_after_the_error(tmp_path: Path) -> 
     ):
         status = recorder.ended()
 
-    said = recorder.printed
+    said, ended = recorder.printed, recorder.printed.index("error: ")
     assert status == 1
+    assert said.index("did not confirm that the torque is off") < ended < said.rindex("did not confirm that the torque is off")
     assert "the arms are let go" not in said
     assert 0 < said.index("the left follower: all servos did not confirm") < said.index("the right leader: all servos did not confirm")
     assert "switch the arm's power off before touching it" in said

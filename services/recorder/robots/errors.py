@@ -15,3 +15,7 @@ class RobotUnreachable(Retryable):
 
 class RobotRefused(Rejected):
     """An arm or its calibration is not what the options say."""
+
+
+class TorqueUnconfirmed(RobotUnreachable):
+    """Arms were let go, and not all of them confirmed it: whoever stands beside them has to know at once."""

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from services.recorder.robots import registers
-from services.recorder.robots.errors import RobotUnreachable
+from services.recorder.robots.errors import RobotUnreachable, TorqueUnconfirmed
 from services.recorder.robots.models import JOINTS
 from services.recorder.robots.transactions import sync_write
 from shared.lifecycle import at_forced_exit
@@ -57,13 +57,13 @@ async def let_go() -> None:
     """End the torque of all arms that something was written to, and wait until each of them has confirmed.
 
     Raises:
-        RobotUnreachable: the arms that did not confirm, followers first.
+        TorqueUnconfirmed: the arms that did not confirm, followers first.
     """
     arms = sorted((arm for arm in _arms if arm.is_to_be_released), key=lambda arm: not arm.plan.is_follower)
     _tell([arm for arm in arms if arm.plan.is_follower])
     problems = [problem for problem in await asyncio.gather(*map(_released, arms)) if problem]
     if problems:
-        raise RobotUnreachable("; ".join(problems))
+        raise TorqueUnconfirmed("; ".join(problems))
 
 
 def _tell(followers: list[Arm]) -> None:

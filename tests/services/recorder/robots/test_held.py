@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.recorder.robots import registers
-from services.recorder.robots.errors import RobotUnreachable
+from services.recorder.robots.errors import RobotUnreachable, TorqueUnconfirmed
 from services.recorder.robots.held import cut_torque
 from services.recorder.robots.models import JOINTS
 from services.recorder.robots.robot import connected_robot
@@ -106,6 +106,7 @@ async def test_followers_are_free_while_a_silent_leader_is_still_asked(tmp_path:
 
     assert before == {1}
     assert not is_over
+    assert isinstance(task.exception(), TorqueUnconfirmed)
     assert "the right leader: all servos did not confirm" in str(task.exception())
 
 
@@ -118,6 +119,7 @@ async def test_every_silent_arm_is_named_and_followers_come_first(tmp_path: Path
     with pytest.raises(RobotUnreachable, match="the first error") as raised:
         await session()
 
+    assert not isinstance(raised.value, TorqueUnconfirmed)
     (note,) = raised.value.__notes__
     assert 0 < note.index("the right follower: ") < note.index("the left leader: ")
     assert note.count("did not confirm that the torque is off") == 2
