@@ -12,14 +12,17 @@ import pytest
 
 from cli.hearing import failed_episodes, listening, noted_here
 from cli.recording import order_of, own_wish
+from cli.servers import NatsServer, NatsUser
 from cli.state import StateFolder
 from cli.terminal import Terminal
 from services.recorder.journal import Journal, RecordedEpisode
 from services.recorder.recording import Recording
+from shared.bus import Bus
 from shared.config import RedisConfig
 from shared.connection import Incoming
 from shared.entry import Loaded, load
 from shared.ledger import Ledger
+from shared.settings import Secret
 from tests.cli.labs import Lab, opened_lab
 from tests.services.recorder.arrangements import options
 
@@ -50,6 +53,22 @@ async def test_without_a_bus_the_block_runs_all_the_same(lab: Lab, tmp_path: Pat
         await asyncio.sleep(0)
 
     assert heard == []
+
+
+async def test_for_a_user_who_may_not_listen_the_block_runs_all_the_same(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = NatsUser(name="recorder", password=Secret("r"), publish=("episode.ready.>",), subscribe=("_INBOX_recorder.>",))
+    heard: list[Incoming] = []
+    async with NatsServer(tmp_path / "limited", users=(user,)) as server:
+        limited = tmp_path / "limited.yaml"
+        nats = {"servers": [server.url], "user": "recorder", "password": "r"}
+        limited.write_bytes(msgspec.yaml.encode({**msgspec.yaml.decode(lab.config.read_bytes()), "nats": nats}))
+        async with listening(limited, {}, heard.append), await Bus.connect(server.config("recorder"), name="test") as bus:
+            assert bus.is_connected
+
+    assert heard == []
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def recording_of(loaded: Loaded, state: Path, kept: list[str]) -> Recording:
