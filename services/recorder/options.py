@@ -259,7 +259,7 @@ def _check(options: RecordOptions, place: str) -> None:
     if not REPO_ID.match(dataset.repo_id):
         problem = f"expected user/name of letters, digits, '.', '_' and '-' with exactly one slash (found {dataset.repo_id!r})"
         raise BadConfig(place, "--dataset.repo_id", problem)
-    unfit = task_problem(dataset.single_task) if dataset.single_task.strip() else "has no words: say what is done"
+    unfit = task_problem(dataset.single_task)
     if unfit:
         raise BadConfig(place, "--dataset.single_task", unfit)
     if dataset.vcodec is not None and dataset.vcodec not in CODECS:

@@ -86,7 +86,7 @@ def test_a_flag_that_changes_nothing_gets_a_notice() -> None:
         ({"dataset.single_task": "  \n"}, "--dataset.single_task: is missing: say what is done"),
         ({"dataset.single_task": "x" * 4097}, "--dataset.single_task: has 4097 characters, expected an instruction of at most 4096"),
         ({"dataset.single_task": "Stack\x00."}, "--dataset.single_task: has the character '\\x00' at position 5"),
-        ({"dataset.single_task": "  "}, "--dataset.single_task: has no words: say what is done"),
+        ({"dataset.single_task": "  "}, "--dataset.single_task: is missing: say what is done"),
         ({"robot.type": None}, "--robot.type: is missing"),
         ({"teleop.type": None}, "--teleop.type: is missing"),
         ({"robot.cameras": None}, "--robot.cameras: is missing: a dataset needs a camera"),
