@@ -9,11 +9,21 @@ starves. Threads and processes that are started meanwhile do not inherit it. Roo
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PRIORITY = 10
 """Above every ordinary thread, below the kernel's own (50)."""
+
+
+class _Holders(threading.local):
+    """How many blocks of a thread want the priority; they may overlap, and the last one gives it back."""
+
+    num = 0
+
+
+_holders = _Holders()
 
 
 @contextmanager
@@ -22,13 +32,15 @@ def real_time_priority() -> Iterator[bool]:
     if not hasattr(os, "SCHED_RESET_ON_FORK"):  # not Linux
         yield False
         return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_PRIORITY))
     except OSError:
         yield False
         return
+    _holders.num += 1
     try:
         yield True
     finally:
-        os.sched_setscheduler(0, policy | os.SCHED_RESET_ON_FORK, parameters)  # only root may take this flag back
+        _holders.num -= 1
+        if _holders.num == 0:
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))  # only root may take the flag back

@@ -160,7 +160,8 @@ def test_roles_are_read_from_what_the_server_permits() -> None:
 
     assert roles(*converter.publish) == ["converter"]
     assert roles(*converter.publish[1:]) == []
-    assert roles("episode.>", "episodeflow.progress.>", "$SYS.REQ.USER.INFO") == ["recorder", "scanner"]
+    assert roles("episode.>", "episodeflow.progress.>", "$SYS.REQ.USER.INFO") == ["scanner"]
+    assert roles("episode.>", "episodeflow.>", "$SYS.REQ.USER.INFO") == ["recorder", "scanner"]
     assert roles("episode.*", "episodeflow.progress.*", "$SYS.REQ.USER.INFO") == []
     assert "admin" in permitted_roles(UserInfo(user="u"), NatsConfig(), plan)
 
